@@ -45,11 +45,13 @@ def art_pgd(model: nn.Module, images: Tensor, labels: Tensor, epsilon: float) ->
     return torch.from_numpy(attack.generate(images.numpy(), labels.numpy()))
 
 
-def authors_autoattack(model: nn.Module, images: Tensor, labels: Tensor, epsilon: float, tell: Tell) -> Tensor:
+def authors_autoattack(
+    model: nn.Module, images: Tensor, labels: Tensor, epsilon: float, tell: Tell, norm: str = "Linf"
+) -> Tensor:
     """Run AutoAttack of its authors, and tell the accuracy left after each of its attacks."""
     from pyautoattack import AutoAttack
 
-    attack = AutoAttack(model, eps=epsilon, seed=0)
+    attack = AutoAttack(model, eps=epsilon, norm=norm, seed=0)
     with _listening(attack.logger, tell):
         adversarial, _ = attack.run_standard_evaluation(images, labels, batch_size=250)
     found: Tensor = adversarial

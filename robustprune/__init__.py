@@ -31,6 +31,8 @@ if TYPE_CHECKING:  # the same names once more, for type checkers and editors; a 
     from robustprune.evaluation import evaluate_models as evaluate_models
     from robustprune.evaluation.cost_summary import describe_cost as describe_cost
     from robustprune.evaluation.similarity import compare_representations as compare_representations
+    from robustprune.inference import Certify as Certify
+    from robustprune.inference import certify as certify
     from robustprune.inference import freeze as freeze
     from robustprune.lottery import ablate as ablate
     from robustprune.lottery import run_lottery as run_lottery
@@ -43,6 +45,7 @@ if TYPE_CHECKING:  # the same names once more, for type checkers and editors; a 
     from robustprune.pruning import prunable_convolutions as prunable_convolutions
     from robustprune.pruning import score_blocks as score_blocks
     from robustprune.pruning import score_filters as score_filters
+    from robustprune.pruning import score_tickets as score_tickets
     from robustprune.pruning import score_weights as score_weights
     from robustprune.records import Record as Record
     from robustprune.records import load_record as load_record
@@ -52,6 +55,7 @@ if TYPE_CHECKING:  # the same names once more, for type checkers and editors; a 
     from robustprune.runtime.threads import quiet_threads as quiet_threads
     from robustprune.runtime.work import Work as Work
     from robustprune.tables.criterion_rank import rank_criterion as rank_criterion
+    from robustprune.tables.search_rank import rank_searches as rank_searches
     from robustprune.tables.ticket_comparison import compare_tickets as compare_tickets
     from robustprune.tables.ticket_table import load_table as load_table
     from robustprune.tickets import Ticket as Ticket
@@ -77,18 +81,19 @@ _HOMES = {
         "evaluation": "Evaluation Shift evaluate evaluate_models",
         "evaluation.cost_summary": "describe_cost",
         "evaluation.similarity": "compare_representations",
-        "inference": "freeze",
+        "inference": "Certify certify freeze",
         "lottery": "ablate run_lottery",
         "metrics.spreads": "Spreads",
         "models": "load_weights normalized",
         "ood": "OOD evaluate_ood",
-        "pruning": "find_blocks prunable_convolutions score_blocks score_filters score_weights",
+        "pruning": "find_blocks prunable_convolutions score_blocks score_filters score_tickets score_weights",
         "records": "Record load_record",
         "report": "show write_report",
         "runtime.progress": "progress_bar",
         "runtime.threads": "quiet_threads",
         "runtime.work": "Work",
         "tables.criterion_rank": "rank_criterion",
+        "tables.search_rank": "rank_searches",
         "tables.ticket_comparison": "compare_tickets",
         "tables.ticket_table": "load_table",
         "tickets": "Ticket load_ticket prune_filters prune_layers prune_weights rewind",

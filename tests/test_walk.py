@@ -30,6 +30,7 @@ NEITHER = {
     "load_record": "reads a record from its file",
     "load_table": "reads a table from its file",
     "rank_criterion": "builds the networks of a table",
+    "rank_searches": "builds the networks of a table",
     "compare_tickets": "compares the networks of a table",
     "compare": "compares records",
     "plan_seeds": "plans by spreads",
@@ -187,6 +188,14 @@ def walk_compare_representations(walk: Walk) -> Any:
     return found
 
 
+def walk_certify(walk: Walk) -> Any:
+    found = rp.certify(walk.model, walk.images, TEST.labels, sigma=1e-6, n=40, n0=10, alpha=0.05)
+    # Of so little noise all copies are as the image: the class is the network's, the radius the largest of 40 votes.
+    assert found.predictions.tolist() == logits(walk.model).argmax(dim=1).tolist()
+    assert found.votes.tolist() == [40] * len(TEST.labels)
+    return found.radii.tolist()
+
+
 def walk_freeze(walk: Walk) -> Any:
     frozen = rp.freeze(walk.model, walk.images[:2])
     with torch.no_grad():
@@ -254,6 +263,18 @@ def walk_score_blocks(walk: Walk) -> Any:
     found = rp.score_blocks(walk.model, walk.train, "snip")
     assert set(found) == {block.name for block in rp.find_blocks(walk.model, TEST.images[:2]) if block.residue}
     return found
+
+
+def walk_score_tickets(walk: Walk) -> Any:
+    found = rp.score_tickets(walk.model, walk.train, "true_drop")
+    name = next(block.name for block in rp.find_blocks(walk.model, TEST.images[:2]) if block.residue)
+    losses = [
+        float(nn.functional.cross_entropy(logits(model, TRAIN.images / 255).double(), TRAIN.labels))
+        for model in (walk.model, without(walk.model, [name]))
+    ]
+    assert found((name,)) == pytest.approx(losses[0] - losses[1], abs=1e-4)
+    assert found(()) == 0
+    return found((name,))
 
 
 def walk_score_filters(walk: Walk) -> Any:

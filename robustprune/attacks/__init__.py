@@ -25,6 +25,7 @@ An installed package registers such a function under the entry-point group ``rob
 
 from importlib import import_module
 
+from robustprune.attacks.attack_ranking import OptimalityEntry, compare_attacks, describe_optimality
 from robustprune.attacks.engine.attack_result import AttackResult, Check, save_adversarial
 from robustprune.attacks.engine.problem import AttackProblem
 from robustprune.attacks.engine.resume import clear_states
@@ -50,6 +51,7 @@ __all__ = [
     "AttackResult",
     "Attacks",
     "Check",
+    "OptimalityEntry",
     "SecurityCurve",
     "any_of",
     "apgd",
@@ -61,7 +63,9 @@ __all__ = [
     "check_norm",
     "check_transfer",
     "clear_states",
+    "compare_attacks",
     "ddn",
+    "describe_optimality",
     "fab",
     "fab_t",
     "fgsm",

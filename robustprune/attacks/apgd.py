@@ -2,12 +2,13 @@
 
 Algorithm 1 there: the step starts at 2ε and is halved at checkpoints 22 % apart at first, then ever closer, where
 the loss rose in fewer than three quarters of the steps since the last one, or where neither step nor best loss has
-changed; each halving starts again from the best point.
+changed; each halving starts again from the best point. In L1 see `sparse_apgd`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -18,12 +19,13 @@ from robustprune.attacks.losses import Loss
 from robustprune.attacks.norms import over_samples
 from robustprune.attacks.registry import for_norms
 from robustprune.attacks.requests import at_least_one
+from robustprune.attacks.sparse_apgd import ascend_sparsely
 from robustprune.errors import AttackError
 
 MOMENTUM = 0.75
 MOST_RISES = 0.75
 TARGETS = 9
-_NORMS = for_norms("linf", "l2")
+_NORMS = for_norms("linf", "l2", "l1")
 
 
 @_NORMS
@@ -39,14 +41,20 @@ def ratio_attack(problem: AttackProblem, *, steps: int = 100) -> None:
 
 
 @_NORMS
-def targeted_attack(problem: AttackProblem, *, steps: int = 100, target_classes: int = TARGETS) -> None:
+def targeted_attack(
+    problem: AttackProblem, *, steps: int = 100, target_classes: int = TARGETS, first_class: int = 0
+) -> None:
     """Propose points towards each of the classes that come next to the label, one after the other.
 
-    With fewer than four classes the ratio has no fourth logit, and a smaller denominator is used.
+    Those before ``first_class`` are left out, and nothing else changes: an ascent draws as it would after them. With
+    fewer than four classes the ratio has no fourth logit, and a smaller denominator is used.
     """
     at_least_one("target_classes", target_classes)
-    for rivals in rival_classes(problem, target_classes):
-        ascend(problem, steps, "dlr", rivals)
+    for rank, rivals in enumerate(rival_classes(problem, target_classes)):
+        if rank < first_class:
+            problem.skip_draw()
+        else:
+            ascend(problem, steps, "dlr", rivals)
 
 
 def rival_classes(problem: AttackProblem, most: int) -> Iterator[Tensor]:
@@ -69,10 +77,13 @@ def rival_classes(problem: AttackProblem, most: int) -> Iterator[Tensor]:
 def ascend(problem: AttackProblem, steps: int, loss: str | Loss, rivals: Tensor | None = None) -> None:
     """Run one ascent of so many steps from a random start, against the classes ``rivals`` (N,) if given."""
     at_least_one("steps", steps)
+    if problem.norm == "l1":
+        ascend_sparsely(problem, steps, partial(_ask, problem, loss, rivals))
+        return
     judged = _judged(steps)
     rows = problem.rows
     points = before = problem.random_start()[rows]
-    found = _ask(problem, rows, points, loss, rivals)
+    found = _ask(problem, loss, rivals, rows, points)
     gradients, losses = found.gradients, found.losses
     best, best_gradients, best_losses, judged_losses = points, gradients, losses, losses
     step_sizes, rises = torch.full_like(losses, 2 * problem.epsilon), torch.zeros_like(losses)
@@ -97,7 +108,7 @@ def ascend(problem: AttackProblem, steps: int, loss: str | Loss, rivals: Tensor 
         moved = torch.lerp(points, ahead, share).add_(points - before, alpha=1 - share)
         before, points = points, problem.project(moved, rows)
         # No step follows the last one that would go along its gradient.
-        found = _ask(problem, rows, points, loss, rivals, gradient=step < steps - 1)
+        found = _ask(problem, loss, rivals, rows, points, step < steps - 1)
         if step == steps - 1:
             return
         rises = rises + (found.losses > losses)
@@ -120,6 +131,13 @@ def _judged(steps: int) -> dict[int, int]:
 
 
 def _ask(
-    problem: AttackProblem, rows: Tensor, points: Tensor, loss: str | Loss, rivals: Tensor | None, gradient: bool = True
+    problem: AttackProblem,
+    loss: str | Loss,
+    rivals: Tensor | None,
+    rows: Tensor,
+    points: Tensor,
+    gradient: bool = True,
+    is_contained: bool = True,
 ) -> Response:
-    return problem.ask(rows, points, loss, against=None if rivals is None else rivals[rows], gradient=gradient)
+    against = None if rivals is None else rivals[rows]
+    return problem.ask(rows, points, loss, against=against, gradient=gradient, is_contained=is_contained)

@@ -111,11 +111,20 @@ def _steepest_l1(gradient: Tensor) -> Tensor:
 
     The single largest entry alone would be steepest, and hit the box at once.
     """
-    flat = gradient.flatten(1)
-    count = max(1, flat.shape[1] // 20)
-    largest = flat.abs().topk(count, dim=1)
-    spread = torch.zeros_like(flat).scatter(1, largest.indices, flat.gather(1, largest.indices).sign())
-    return (spread / spread.abs().sum(dim=1, keepdim=True).clamp(min=1)).reshape(gradient.shape)
+    entries = gradient.flatten(1).shape[1]
+    return spread(gradient, gradient.new_full((len(gradient),), entries // 20))
+
+
+def spread(gradients: Tensor, counts: Tensor) -> Tensor:
+    """Return directions (n, …) of L1 norm 1, spread evenly over the counts (n,) entries of the largest gradients.
+
+    At least one entry takes part; those of gradients as large as the last one do as well, those of zero never.
+    """
+    flat = gradients.flatten(1)
+    falling, _ = flat.abs().sort(dim=1, descending=True)
+    last = (counts.long() - 1).clamp(min=0, max=flat.shape[1] - 1)
+    signs = flat.sign().masked_fill(flat.abs() < falling.gather(1, last[:, None]), 0)
+    return (signs / signs.abs().sum(dim=1, keepdim=True).clamp(min=1)).reshape(gradients.shape)
 
 
 def _draw_l1(generator: Generator, shape: torch.Size, epsilon: float) -> Tensor:
@@ -192,13 +201,46 @@ def released(points: Tensor, gradients: Tensor) -> Tensor:
     return gradients.masked_fill(((points <= 0) & (gradients < 0)) | ((points >= 1) & (gradients > 0)), 0)
 
 
+def nearest_delta(points: Tensor, images: Tensor, epsilon: Radius, norm: Norm) -> Tensor:
+    """Return the perturbations (N, …) of images (N, …) that lead into their ε-balls, and in L1 into the box as well.
+
+    In the other norms what the box cuts off afterwards is no longer missed; in L1 it could be spent on other entries.
+    """
+    delta = points - images
+    return _project_l1_in_box(delta, images, epsilon) if norm.name == "l1" else norm.project(delta, epsilon)
+
+
+def _project_l1_in_box(delta: Tensor, images: Tensor, epsilon: Radius) -> Tensor:
+    """Project onto the intersection of L1 ball and box (Croce & Hein 2021, arXiv:2103.01208, proposition 2.1).
+
+    Every entry shrinks by one threshold t per sample and stays within its wall, |δ| ↦ min(max(|δ| − t, 0), wall). How
+    long all are together falls linearly between the values of t at which an entry leaves its wall or reaches zero.
+    """
+    sizes = delta.flatten(1).abs()  # (N, D)
+    walls = torch.where(delta > 0, 1 - images, images).flatten(1)
+    bound = epsilon[:, None] if isinstance(epsilon, Tensor) else epsilon
+    leaves = (sizes - walls).clamp(min=0)
+    rising, order = torch.cat([leaves, sizes], dim=1).sort(dim=1)
+    is_moving = torch.cat([torch.ones_like(sizes), -torch.ones_like(sizes)], dim=1).gather(1, order).cumsum(dim=1)
+    lost = (rising.diff(dim=1) * is_moving[:, :-1]).cumsum(dim=1)
+    length = torch.minimum(sizes, walls).sum(dim=1, keepdim=True)
+    excess = torch.cat([length, length - lost], dim=1) - bound
+    last = ((excess > 0).sum(dim=1, keepdim=True) - 1).clamp(min=0)
+    rest = excess.gather(1, last) / is_moving.gather(1, last).clamp(min=1)
+    threshold = torch.where(excess[:, :1] > 0, rising.gather(1, last) + rest, 0)
+    kept = torch.minimum((sizes - threshold).clamp(min=0), walls)
+    # Sums of many rounded numbers may still come out a little long.
+    kept = kept * (bound / kept.sum(dim=1, keepdim=True).clamp(min=1e-30)).clamp(max=1)
+    return delta.sign() * kept.reshape(delta.shape)
+
+
 def contain(points: Tensor, images: Tensor, epsilon: float, norm: Norm) -> Tensor:
     """Return points (N, …) moved into the ε-ball around images (N, …), then into the box [0, 1].
 
     Rounding goes towards the image: adding a perturbation to a pixel in float32 may lengthen it by 3e-8,
     more than the tolerance of a small ε. The box never takes a point out of the ball, as the image is in it.
     """
-    delta = norm.project(points - images, epsilon)
+    delta = nearest_delta(points, images, epsilon, norm)
     moved = images + delta
     # What the addition rounded off, exactly (Knuth's two-sum); against delta's sign, it went too far.
     added = moved - images

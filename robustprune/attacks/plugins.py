@@ -105,7 +105,7 @@ PLUGINS = {
         "Run the standard AutoAttack ensemble (Croce & Hein 2020, arXiv:2003.01690).",
         steps=100,
         queries=5000,
-        target_classes=9,
+        target_classes=None,
         attacks="apgd-ce+apgd-t+fab-t+square",
         sample="all",
     ),

@@ -1,5 +1,9 @@
 """Square attack: random search with square patches, without gradients (Andriushchenko et al. 2020, arXiv:1912.00049).
 
+In L1 as Croce & Hein 2021 (arXiv:2103.01208, section 5) turn the search of L2: sums of sizes instead of squares, bumps
+that fall off faster, and a patch of more mass than there is to spare, from which the nearest point within ball and box
+is taken.
+
 The patches of a query are the same for all samples, keyed by seed and restart, so that neither batch size nor
 order nor the choice of a subset changes an outcome. A patch that leaves a sample as it is costs no forward pass, nor
 does one that leads to an image that was looked at before: the margin kept only rises, so it would be refused again.
@@ -23,11 +27,17 @@ from robustprune.runtime.randomness import seeded_generator
 HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
 
 
+_POWERS = {"l2": 2, "l1": 1}
+"""Of a pixel's size, its mass in a norm."""
+_DECAYS = {2: 2, 1: 4}
+"""Of a bump, by that power: its k-th rectangle adds 1/k^decay."""
+
+
 _Patch = tuple[slice, slice]
 """Rows and columns."""
 
 
-@for_norms("linf", "l2")
+@for_norms("linf", "l2", "l1")
 def attack(problem: AttackProblem, *, queries: int = 5000, first_share: float = 0.8, rescale: bool = False) -> None:
     """Propose stripes, then squares of falling size, keeping what raises the margin.
 
@@ -41,7 +51,7 @@ def attack(problem: AttackProblem, *, queries: int = 5000, first_share: float = 
     moments = (query * 10_000 // queries if rescale else query for query in range(queries))
     shares = (first_share / 2 ** sum(moment > bound for bound in HALVINGS) for moment in moments)
     sides = [round(math.sqrt(share * pixels)) for share in shares]
-    {"linf": _search_linf, "l2": _search_l2}[problem.norm](problem, sides)
+    (_search_linf if problem.norm == "linf" else _search_by_mass)(problem, sides)
 
 
 def _search_linf(problem: AttackProblem, sides: Sequence[int]) -> None:
@@ -91,15 +101,17 @@ def _search_linf(problem: AttackProblem, sides: Sequence[int]) -> None:
         n_seen += 1
 
 
-def _search_l2(problem: AttackProblem, sides: Sequence[int]) -> None:
+def _search_by_mass(problem: AttackProblem, sides: Sequence[int]) -> None:
     """Run algorithm 3 there: the mass of one patch moves into another, shaped to be found by convolutions."""
-    rows, generator = problem.rows, problem.shared_generator()
+    rows, generator, power = problem.rows, problem.shared_generator(), _POWERS[problem.norm]
     images = _as_maps(problem.images[rows])
     channels, height, width = images.shape[1:]
     if min(height, width) < 5:
-        raise AttackError(f"in l2 the square attack needs images of at least 5 × 5 pixels, got {height} × {width}")
+        raise AttackError(
+            f"in {problem.norm} the square attack needs images of at least 5 × 5 pixels, got {height} × {width}"
+        )
     tile = min(height, width) // 5
-    bump = _two_bumps(tile, generator)
+    bump = _two_bumps(tile, power, generator)
 
     def grid(grid_generator: Generator, shape: torch.Size) -> Tensor:
         drawn = torch.zeros(channels, height, width)
@@ -108,7 +120,7 @@ def _search_l2(problem: AttackProblem, sides: Sequence[int]) -> None:
                 drawn[:, top : top + tile, left : left + tile] = bump * _signs((channels, 1, 1), grid_generator)
         return drawn.reshape(shape)
 
-    best = _at_epsilon(problem, images, _as_maps(problem.draw(grid)[rows]))
+    best = _at_epsilon(problem, rows, images, _as_maps(problem.draw(grid)[rows]))
     losses = _ask(problem, rows, best)
     for side in sides:
         rows, images, best, losses = problem.narrow(rows, images, best, losses)
@@ -117,25 +129,30 @@ def _search_l2(problem: AttackProblem, sides: Sequence[int]) -> None:
         side = max(side, 3)
         side = min(side + 1 - side % 2, height, width)
         new, old = (_place(side, height, width, generator) for _ in range(2))
-        points = _at_epsilon(problem, images, _move_mass(problem, best - images, new, old, generator))
+        points = _at_epsilon(problem, rows, images, _move_mass(problem, best - images, new, old, generator))
         _keep_better(problem, rows, torch.arange(len(rows), device=rows.device), points, best, losses)
 
 
 def _move_mass(problem: AttackProblem, delta: Tensor, new: _Patch, old: _Patch, generator: Generator) -> Tensor:
     """Return perturbations (n, C, H, W) with the mass of an old patch in a new one."""
+    power, channels = _POWERS[problem.norm], delta.shape[1]
     mask = torch.zeros_like(delta[:1])
     mask[:, :, new[0], new[1]] = mask[:, :, old[0], old[1]] = 1
-    mass = (delta * mask).square().sum(dim=(2, 3), keepdim=True)  # (n, C, 1, 1)
-    spare = (problem.epsilon**2 - delta.square().sum(dim=(1, 2, 3), keepdim=True)).clamp(min=0)
-    signs = _signs((delta.shape[1], 1, 1), generator).to(delta.device)
-    shape = _two_bumps(new[0].stop - new[0].start, generator).to(delta.device) * signs
-    shape = shape + _unit(delta[:, :, new[0], new[1]])
+    mass = _mass(delta * mask, power)  # (n, C, 1, 1)
+    spare = (problem.epsilon**power - _mass(delta, power).sum(dim=1, keepdim=True)).clamp(min=0)
+    signs = _signs((channels, 1, 1), generator).to(delta.device)
+    shape = _two_bumps(new[0].stop - new[0].start, power, generator).to(delta.device) * signs
+    shape = shape + _unit(delta[:, :, new[0], new[1]], power)
+    size: Tensor = (spare / channels + mass) ** (1 / power)
     delta[:, :, old[0], old[1]] = 0
-    delta[:, :, new[0], new[1]] = _unit(shape) * (spare / delta.shape[1] + mass).sqrt()
+    delta[:, :, new[0], new[1]] = _unit(shape, power) * (size if power == 2 else channels * size)
     return delta
 
 
-def _at_epsilon(problem: AttackProblem, images: Tensor, delta: Tensor) -> Tensor:
+def _at_epsilon(problem: AttackProblem, rows: Tensor, images: Tensor, delta: Tensor) -> Tensor:
+    if problem.norm == "l1":
+        points = (images + delta).reshape(len(rows), *problem.images.shape[1:])
+        return problem.shorten(rows, points, problem.epsilon).reshape(images.shape)
     sizes = delta.square().sum(dim=(1, 2, 3), keepdim=True).sqrt().clamp(min=1e-12)
     return (images + problem.epsilon * delta / sizes).clamp(0, 1)
 
@@ -164,31 +181,35 @@ def _place(side: int, height: int, width: int, generator: Generator) -> _Patch:
     return slice(top, top + side), slice(left, left + side)
 
 
-def _two_bumps(side: int, generator: Generator) -> Tensor:
-    """Return (side, side) of L2 norm 1: a positive bump beside a negative one, across or down (figure 3 there)."""
-    half = side // 2
-    halves = [sign * _bump(length, side) for sign, length in ((1, half), (-1, side - half)) if length]
+def _two_bumps(side: int, power: int, generator: Generator) -> Tensor:
+    """Return (side, side) of norm 1: a positive bump beside a negative one, across or down (figure 3 there)."""
+    half, decay = side // 2, _DECAYS[power]
+    halves = [sign * _bump(length, side, decay) for sign, length in ((1, half), (-1, side - half)) if length]
     both = torch.cat(halves)
-    both = both / both.square().sum().sqrt()
+    both = _unit(both[None, None], power)[0, 0]
     return both.T if int(torch.randint(0, 2, (), generator=generator)) else both
 
 
-def _bump(height: int, width: int) -> Tensor:
-    """Return nested rectangles around the centre that grow by one pixel on each side, the k-th adding 1/k²."""
+def _bump(height: int, width: int, decay: int) -> Tensor:
+    """Return nested rectangles around the centre that grow by one pixel on each side, the k-th adding 1/k^decay."""
     found = torch.zeros(height, width)
     top, left = height // 2, width // 2
     for layer in range(max(top, left) + 1):
         length = 2 * layer + 1
         rows = slice(max(top - layer, 0), min(top - layer + length, height))
         columns = slice(max(left - layer, 0), min(left - layer + length, width))
-        found[rows, columns] += 1 / (layer + 1) ** 2
+        found[rows, columns] += 1 / (layer + 1) ** decay
     return found
 
 
-def _unit(maps: Tensor) -> Tensor:
+def _mass(maps: Tensor, power: int) -> Tensor:
+    """Return the mass (n, C, 1, 1) of each channel of maps (n, C, h, w)."""
+    return (maps.square() if power == 2 else maps.abs()).sum(dim=(2, 3), keepdim=True)
+
+
+def _unit(maps: Tensor, power: int) -> Tensor:
     """Return maps (n, C, h, w) of norm 1 per channel; zero stays zero."""
-    sizes: Tensor = maps.square().sum(dim=(2, 3), keepdim=True).sqrt()
-    return maps / sizes.clamp(min=1e-12)
+    return maps / (_mass(maps, power) ** (1 / power)).clamp(min=1e-12)
 
 
 def _signs(shape: tuple[int, ...], generator: Generator) -> Tensor:

@@ -146,6 +146,8 @@ attack_options = gathered(
 
 def accuracy_table(record: Record, out: str | None = None) -> None:
     """Draw accuracy without and with attacks, and at which ε half are broken; not where a check withholds it."""
+    from robustprune.attacks import describe_optimality
+
     clean = record.clean
     rows = [["none", "", terminal.percent(clean.accuracy), terminal.interval_text(clean.interval), "", ""]]
     for entry in record.attacks:
@@ -169,6 +171,7 @@ def accuracy_table(record: Record, out: str | None = None) -> None:
     ]
     distances = {(each.name, each.norm): each.distance for each in record.attacks if each.distance and each.valid}
     notes += [f"{name} in {norm}: {_distance_text(each)}" for (name, norm), each in distances.items()]
+    notes += describe_optimality(record.optimality)
     for curve in (each for each in record.curves if each.valid and (each.name, each.norm) not in distances):
         median = curve.median_minimal_epsilon
         where = "more than half withstand the largest ε" if median is None else f"half are broken at {median:.4g}"

@@ -35,8 +35,8 @@ tolerance_option = list_option(
     metavar="ξ | KIND=ξ,…",
     help="Tolerance ξ in percentage points, of all metrics or of one kind: auroc=3. std: the standard deviation of "
     "dense "
-    "over its seeds.  [default: 1 for accuracy and ece, 2 for robust_accuracy, corruption_accuracy, shift_accuracy and "
-    "auroc, 0 for nll and brier]",
+    "over its seeds.  [default: 1 for accuracy and ece, 2 for robust_accuracy, certified_accuracy, "
+    "corruption_accuracy, shift_accuracy and auroc, 0 for nll, brier and certified_radius]",
 )
 
 

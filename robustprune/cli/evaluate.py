@@ -14,6 +14,7 @@ import click
 from robustprune.cli import terminal
 from robustprune.cli.application import commands
 from robustprune.cli.attack_options import AttackOptions, accuracy_table, attack_options, refuse_invalid
+from robustprune.cli.certify_options import certified_table, certify_options
 from robustprune.cli.corrupt import corruption_options, corruption_tables
 from robustprune.cli.ood_options import ood_options, ood_tables
 from robustprune.cli.options import (
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from robustprune.corruptions.requests import Corruptions
     from robustprune.data import ImageData
     from robustprune.evaluation.requests import Shift
+    from robustprune.inference.requests import Certify
     from robustprune.ood.requests import OOD
     from robustprune.records import Record
     from robustprune.tickets.ticket import Ticket
@@ -94,7 +96,7 @@ class _Wanted:
 
     @property
     def resume_folder(self) -> Path | None:
-        """Where attacks keep how far they have come, beside the record; None where nothing is to be kept."""
+        """Where attacks and certification keep how far they are, beside the record; None where nothing is kept."""
         if not self.resume:
             return None
         if self.out is None:
@@ -147,6 +149,7 @@ _EXAMPLES = [
 @network_options
 @dataset_options
 @attack_options
+@certify_options
 @corruption_options
 @ood_options
 @wanted_options
@@ -155,6 +158,7 @@ def evaluate(
     network: NetworkOptions,
     dataset: DataOptions,
     attacked: AttackOptions,
+    certify: Certify,
     corruptions: Corruptions,
     shift: Shift,
     ood: OOD,
@@ -164,7 +168,7 @@ def evaluate(
 ) -> None:
     """Measure accuracy, calibration, robustness to attacks and corruptions, and out-of-distribution detection.
 
-    Accuracy and calibration are always measured; --attack, --corruption, --shift and --ood add to them.
+    Accuracy and calibration are always measured; --attack, --certify, --corruption, --shift and --ood add to them.
     """
     from robustprune.attacks import clear_states
     from robustprune.evaluation import Evaluation, evaluate_models
@@ -180,7 +184,7 @@ def evaluate(
     own = {name: getattr(wanted, name) for name in ("split", "limit", "batch_size", "latency")}
     # Out-of-distribution sets are looked for where the data set is.
     ood = ood.model_copy(update={"root": dataset.root, "download": dataset.download}) if ood.sets else ood
-    asked = Evaluation(corruptions=corruptions, shift=shift, ood=ood, seed=setup.seed, **own)
+    asked = Evaluation(certify=certify, corruptions=corruptions, shift=shift, ood=ood, seed=setup.seed, **own)
     source, resume_folder, device = attacked.transfer_from, wanted.resume_folder, setup.begin()
     with join_process_group(device, EVALUATION_TIMEOUT) as processes, terminal.progress_bar() as bar:
         others = [*named[1:], *([source] if source else [])]
@@ -192,7 +196,7 @@ def evaluate(
         work = Work(processes, bar, resume_folder)
         records = evaluate_models(tickets, data, asked, dense=wanted.dense, device=device, work=work, attacks=attacks)
         processes.from_main(lambda: _save(records, files))
-    if not (attacks.names or corruptions.names or corruptions.published or shift.sets or ood.sets):
+    if not (attacks.names or certify.sigma or corruptions.names or corruptions.published or shift.sets or ood.sets):
         terminal.say(_MORE)
     _draw(records, files, as_json)
     clear_states(work)
@@ -210,6 +214,7 @@ def _draw(records: Mapping[str, Record], files: Mapping[str, str], as_json: bool
         return
     for name, record in records.items():
         accuracy_table(record, files.get(name))
+        certified_table(record)
         corruption_tables(record)
         ood_tables(record)
 

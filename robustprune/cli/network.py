@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import click
@@ -10,6 +10,8 @@ import click
 from robustprune.cli import terminal
 from robustprune.cli.application import commands
 from robustprune.cli.options import (
+    UNIT,
+    UNIT_HELP,
     DataOptions,
     NetworkOptions,
     Setup,
@@ -131,12 +133,22 @@ def _figures(cost: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
 @network_options
 @dataset_options
 @eligibility_option
+@click.option("--unit", type=UNIT, default="block", help=UNIT_HELP)
 @processor_options
-def blocks(network: NetworkOptions, dataset: DataOptions, eligibility: str, setup: Setup, as_json: bool) -> None:
-    """Show the residual blocks of a network, and which of them can be removed."""
+def blocks(
+    network: NetworkOptions, dataset: DataOptions, eligibility: str, unit: str, setup: Setup, as_json: bool
+) -> None:
+    """Show the residual blocks of a network, or the attention or MLP branches, and which of them can be removed."""
     from robustprune.cli.workbench import open_network
     from robustprune.cost import measure_block_macs, measure_cost
-    from robustprune.pruning import check_eligibility, find_blocks, ineligible_because, removable_together
+    from robustprune.pruning import (
+        BRANCH_NAMES,
+        check_eligibility,
+        check_unit,
+        find_blocks,
+        ineligible_because,
+        removable_together,
+    )
     from robustprune.runtime.work import labelled, steps
 
     rule = check_eligibility(eligibility)
@@ -144,7 +156,7 @@ def blocks(network: NetworkOptions, dataset: DataOptions, eligibility: str, setu
     ticket = open_network(network, dataset, seed=setup.seed)
     with terminal.progress_bar() as bar:
         step = steps(labelled(bar, "finding blocks"), 2)
-        found = find_blocks(ticket.network)
+        found = find_blocks(ticket.network, unit=check_unit(unit))
         step()
         macs, total = measure_block_macs(ticket.network, found), measure_cost(ticket.network).macs
         step()
@@ -164,11 +176,16 @@ def blocks(network: NetworkOptions, dataset: DataOptions, eligibility: str, setu
     ]
     most = removable_together(found, rule)
     if as_json:
-        terminal.print_json({"model": network.model, "eligibility": rule, "removable_together": most, "blocks": rows})
+        facts = {"model": network.model, "unit": unit, "eligibility": rule, "removable_together": most}
+        terminal.print_json({**facts, "blocks": rows})
         return
+    _draw_blocks(rows, BRANCH_NAMES.get(unit, "block"), ticket.architecture.called, f"({rule}); at most {most} can go")
+
+
+def _draw_blocks(rows: Sequence[Mapping[str, Any]], kind: str, network: str, rule: str) -> None:
     terminal.table(
-        f"Blocks of {ticket.architecture.called}",
-        ["block", ">stage", ">position", ">parameters", ">MACs", ">share", "can go"],
+        f"{kind[0].upper()}{kind[1:]}{'es' if kind.endswith('ch') else 's'} of {network}",
+        [kind, ">stage", ">position", ">parameters", ">MACs", ">share", "can go"],
         [
             [
                 row["name"],
@@ -181,8 +198,7 @@ def blocks(network: NetworkOptions, dataset: DataOptions, eligibility: str, setu
             ]
             for row in rows
         ],
-        f"{sum(row['reason'] is None for row in rows)} of {len(rows)} blocks are eligible ({rule}); "
-        f"at most {most} can go together",
+        f"{sum(row['reason'] is None for row in rows)} of {len(rows)} are eligible {rule} together",
     )
 
 

@@ -288,6 +288,13 @@ eligibility_option = click.option(
 )
 
 
+UNIT_HELP = (
+    "What goes as one: whole blocks (block), or the attention or the MLP branches of a transformer's blocks, each with "
+    "its normalization."
+)
+UNIT = click.Choice(["block", "attention", "mlp"])
+
+
 resume_option = click.option(
     "--resume", is_flag=True, help="Continue an interrupted call with the same --out, if there is one."
 )

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -11,20 +10,16 @@ import click
 from robustprune.cli import terminal
 from robustprune.cli.application import commands
 from robustprune.cli.options import (
-    ELIGIBILITY,
-    ELIGIBILITY_HELP,
     DataOptions,
     NetworkOptions,
     Setup,
     dataset_options,
-    gathered,
-    given_names,
-    list_option,
     network_options,
     setup_options,
     was_given,
 )
-from robustprune.cli.paths import Source, Target
+from robustprune.cli.paths import Target
+from robustprune.cli.prune_options import PruneOptions, prune_options
 from robustprune.runtime.file_kinds import TICKET
 
 if TYPE_CHECKING:
@@ -36,111 +31,13 @@ if TYPE_CHECKING:
     from robustprune.tickets.requests import Pruning
     from robustprune.tickets.ticket import Ticket
 
-# What belongs to each method, and of which it needs one.
-_OPTIONS = {
-    "layer": ("blocks", "eligibility"),
-    "filter": ("match", "filters", "match_by"),
-    "weight": ("sparsity", "rounds"),
-}
-_ADVICE = {"layer": "; `robustprune blocks --model …` shows how many can go"}
-_NEEDED = {"layer": ("blocks",), "filter": ("match", "filters"), "weight": ("sparsity",)}
-
-
-@dataclass(frozen=True)
-class _Wanted:
-    """What of a network is to go; of filters as many as a ticket's file tells, or so many."""
-
-    pruning: Pruning
-    match: str | None
-    filters: int | None
-
-
-def _wanted(method: str, criterion: str, **own: Any) -> _Wanted:
-    """Return what is asked for; refuse the options of another method, and that the method's own is missing."""
-    from robustprune.tickets.requests import Pruning
-
-    given = {name: value for name, value in own.items() if value not in (None, ())}
-    kind = method.removesuffix("-uniform")
-    for owner, names in _OPTIONS.items():
-        for name in given.keys() & set(names) if owner != kind else ():
-            raise click.UsageError(f"--{name.replace('_', '-')} belongs to --method {owner}, not to --method {kind}")
-    if not given.keys() & set(_NEEDED[kind]):
-        flags = " or ".join(f"'--{name}'" for name in _NEEDED[kind])
-        raise click.UsageError(f"Missing option {flags}, which --method {kind} needs{_ADVICE.get(kind, '')}.")
-    if "filters" in given and ("match" in given or "match_by" in given):
-        raise click.UsageError("--filters says how many go, --match and --match-by leave that to a ticket; give one")
-    match, filters = (given.pop(name, None) for name in ("match", "filters"))
-    if "blocks" in given:
-        given["blocks"] = _blocks(given["blocks"])
-    is_named = isinstance(given.get("blocks"), list)
-    if is_named and was_given("criterion"):
-        raise click.UsageError("--blocks names what goes, and --criterion would choose it; give one of the two")
-    return _Wanted(Pruning(method, criterion=None if is_named else criterion, **given), match, filters)
-
-
-def _blocks(given: Sequence[str]) -> int | list[str]:
-    """Return how many blocks go, or which."""
-    names = given_names(given)
-    if len(names) > 1 or not names[0].lstrip("+-").isdecimal():
-        return names
-    return click.IntRange(min=1).convert(int(names[0]), None, None)
-
-
-prune_options = gathered(
-    "wanted",
-    _wanted,
-    click.option(
-        "--method",
-        type=click.Choice(["layer", "filter", "filter-uniform", "weight"]),
-        default="layer",
-        help="What to remove: blocks (layer); filters, ranked over the whole network (filter) or at the same share "
-        "of each "
-        "convolution (filter-uniform); or single weights (weight), which are set to zero and save no computation.",
-    ),
-    click.option(
-        "--criterion",
-        default="grasp",
-        help="Importance criterion, with its options: grasp:samples_per_class=20. What it scores lowest is removed "
-        "first. Blocks can be ranked by several together: grasp+cka. "
-        "See `robustprune list criteria`.",
-    ),
-    list_option(
-        "--blocks",
-        metavar="NUMBER or NAME,…",
-        help="layer: number of blocks to remove by the criterion; or names of the blocks, which takes no criterion. "
-        "This method needs it.",
-    ),
-    click.option("--eligibility", type=ELIGIBILITY, help=f"layer: {ELIGIBILITY_HELP}  [default: paper]"),
-    click.option("--match", type=Source(), help="filter: layer ticket to match; see --match-by."),
-    click.option(
-        "--filters", type=click.IntRange(min=1), help="filter: number of filters to remove, instead of --match."
-    ),
-    click.option(
-        "--match-by",
-        type=click.Choice(["filters", "macs", "params"]),
-        help="filter: what is matched to the --match ticket: the number of filters, as in the paper, MACs or "
-        "parameters.  [default: filters]",
-    ),
-    click.option(
-        "--sparsity",
-        type=click.FloatRange(0, 1, min_open=True, max_open=True),
-        help="weight: share of convolution and linear weights to mask.",
-    ),
-    click.option(
-        "--rounds",
-        type=click.IntRange(min=1),
-        help="weight: rounds of scoring and masking; each keeps the same share of weights.  [default: 100 for "
-        "synflow, else "
-        "1]",
-    ),
-    panel="Pruning",
-)
-
 
 @commands.command(
     examples=[
         "--model resnet32 --dataset digits --criterion grasp --blocks 4 --out ticket.pt",
         "--model resnet32 --blocks layer1.1,layer2.3 --out ticket.pt",
+        "--model torchvision:vit_b_16 --unit attention --blocks 3 --out ticket.pt",
+        "--model resnet32 --criterion grasp --budget 'macs<=60%' --search beam:width=16 --out ticket.pt",
         "--model resnet32 --method filter --match ticket.pt --out filters.pt",
     ],
 )
@@ -150,7 +47,7 @@ prune_options = gathered(
 @click.option("--out", type=Target(TICKET, dir_okay=False), required=True, help="File of the ticket.")
 @setup_options
 def prune(
-    network: NetworkOptions, dataset: DataOptions, wanted: _Wanted, out: str, setup: Setup, as_json: bool
+    network: NetworkOptions, dataset: DataOptions, wanted: PruneOptions, out: str, setup: Setup, as_json: bool
 ) -> None:
     """Score blocks, filters or weights of a network, remove the least important ones, and write the ticket.
 
@@ -197,7 +94,7 @@ def prune(
 def _cut(
     dense: Ticket,
     data: ImageData,
-    wanted: _Wanted,
+    wanted: PruneOptions,
     match: Ticket | None,
     seed: int,
     device: torch.device,
@@ -229,7 +126,11 @@ def _describe(ticket: Ticket, asked: Pruning) -> dict[str, Any]:
     found: dict[str, Any] = {
         "method": plan.method,
         "criterion": plan.criterion,
+        "unit": plan.unit,
         "blocks": asked.blocks,
+        "budget": plan.budget,
+        "search": plan.search,
+        "objective": plan.objective,
         "removed": list(plan.removed),
         "eligible": list(plan.eligible),
         "scores": ticket.scores,
@@ -256,7 +157,7 @@ def _describe(ticket: Ticket, asked: Pruning) -> dict[str, Any]:
 def _draw(ticket: Ticket, dense: Ticket) -> None:
     """Draw what each block or filter was worth, or how many weights each parameter has left."""
     plan = ticket.plan
-    if plan.criterion is None:
+    if plan.criterion is None or plan.objective == "ticket":
         return
     if plan.method == "layer":
         rows = sorted(ticket.scores.items(), key=lambda item: item[1])
@@ -287,7 +188,7 @@ def _decisions(ticket: Ticket, dense: Ticket) -> dict[str, str]:
     """Return what became of each block of the dense network, and why one stays although its score is low."""
     from robustprune.pruning import find_blocks, ineligible_because
 
-    plan, blocks = ticket.plan, find_blocks(dense.network)
+    plan, blocks = ticket.plan, find_blocks(dense.network, unit=ticket.plan.unit)
     scores: Mapping[str, Any] = ticket.scores  # of blocks, hence one number each
     highest = max(scores[name] for name in plan.removed if name in scores)
     found = {}
@@ -297,6 +198,8 @@ def _decisions(ticket: Ticket, dense: Ticket) -> dict[str, str]:
             found[block.name] = "removed"
         elif reason is not None:
             found[block.name] = f"kept: {reason}"
+        elif plan.search not in (None, "greedy"):
+            found[block.name] = "kept"
         elif scores[block.name] < highest:
             found[block.name] = "kept: its stage is down to two blocks"
         else:

@@ -9,12 +9,14 @@ import click
 
 from robustprune.cli import terminal
 from robustprune.cli.compare import read_tolerances, tolerance_option
-from robustprune.cli.options import given_criteria, given_names, json_option, list_option
+from robustprune.cli.options import given_criteria, given_names, json_option, list_option, stack
 from robustprune.cli.table_group import FIGURES_TO, METRICS, NAMED, save_figure, table, write_mean
 
 if TYPE_CHECKING:
     from robustprune.metrics.seeds import SeedMean
+    from robustprune.tables.criterion_rank import CriterionRank
     from robustprune.tables.ticket_comparison import TicketDifference
+    from robustprune.tables.ticket_table import TicketTable
 
 _FIGURES = {
     "tau_subsets": "τ, tickets",
@@ -119,41 +121,77 @@ def _show_differences(title: str, found: Sequence[TicketDifference]) -> None:
     )
 
 
-@table.command(
-    examples=[
-        "resnet20/digits --criterion grasp",
-        "resnet20/digits --criterion my_file.py:MyCriterion",
-    ],
-)
-@NAMED
-@list_option(
+_JUDGED = list_option(
     "--criterion",
     "criteria",
     required=True,
     metavar="NAME,…",
     help="Criteria to judge, see `robustprune list criteria`.",
 )
-@METRICS
-@click.option(
+_DRAWS = click.option(
     "--draws",
     type=click.IntRange(min=1),
     default=1,
     help="Scorings per network, each on another random sample of images.",
 )
+_WITHIN = stack(
+    list_option(
+        "--budget",
+        "budgets",
+        metavar="COST<=NUMBER[%],…",
+        help="Judge the tickets that searches find within these budgets, 'macs<=80%' of the dense network, instead.",
+    ),
+    list_option(
+        "--search",
+        "searches",
+        metavar="NAME,…",
+        help="With --budget: greedy (one-shot pruning), beam:width=8, evolution, exhaustive.  [default: greedy]",
+    ),
+)
+
+
+@table.command(
+    examples=[
+        "resnet20/digits --criterion grasp",
+        "resnet20/digits --criterion my_file.py:MyCriterion",
+        "resnet20/digits --criterion grasp,snip --budget 'macs<=80%' --search greedy,beam",
+    ],
+)
+@NAMED
+@_JUDGED
+@METRICS
+@_DRAWS
+@_WITHIN
 @FIGURES_TO
 @json_option
 def rank(
-    name: str, criteria: tuple[str, ...], metrics: tuple[str, ...], draws: int, figures: str | None, as_json: bool
+    name: str,
+    criteria: tuple[str, ...],
+    metrics: tuple[str, ...],
+    draws: int,
+    budgets: tuple[str, ...],
+    searches: tuple[str, ...],
+    figures: str | None,
+    as_json: bool,
 ) -> None:
     """Judge pruning criteria against a table of trained tickets: rank correlation, regret and percentile.
 
     TABLE is the name of one that comes with robustprune, or a Parquet file that `table build` wrote. The criterion
     scores the dense network of each seed at initialization; nothing is trained. Random choices have an expected
-    τ of 0, a percentile of 50, and the regret in the column "regret of chance".
+    τ of 0, a percentile of 50, and the regret in the column "regret of chance". With --budget, the rows called truth
+    are of searches that go by the measured means of the metric itself: what they lose comes from the search alone.
     """
     from robustprune.runtime.work import Work
     from robustprune.tables.criterion_rank import rank_criterion
     from robustprune.tables.ticket_table import load_table
+
+    if budgets:
+        if figures is not None:
+            raise click.UsageError("--figures draws ranks by size, and --budget asks for others; give one of the two")
+        _rank_searches(name, criteria, budgets, searches or ("greedy",), metrics, draws, as_json)
+        return
+    if searches:
+        raise click.UsageError("--search looks for tickets within a budget; add --budget 'macs<=80%', for example")
 
     read, ranks = load_table(name), []
     with terminal.progress_bar() as bar:
@@ -166,16 +204,66 @@ def rank(
     if as_json:
         terminal.print_json([each.to_dict() for each in ranks])
         return
-    for metric in given_names(metrics):
+    _show_ranks(read, ranks, given_names(metrics))
+
+
+def _show_ranks(read: TicketTable, ranks: Sequence[CriterionRank], metrics: Sequence[str]) -> None:
+    for metric in metrics:
         own = [each for each in ranks if each.metric == metric]
         terminal.table(
             f"{read.name}, {len(read.seeds)} seeds: {metric}",
             ["criterion", *(f">{text}" for text in _FIGURES.values())],
             [[each.criterion, *(_plus_minus(each.figures.get(name), name) for name in _FIGURES)] for each in own],
-            _RANK_LEGEND if metric == given_names(metrics)[-1] else "",
+            _RANK_LEGEND if metric == metrics[-1] else "",
         )
 
 
+def _rank_searches(
+    name: str,
+    criteria: Sequence[str],
+    budgets: Sequence[str],
+    searches: Sequence[str],
+    metrics: Sequence[str],
+    draws: int,
+    as_json: bool,
+) -> None:
+    from robustprune.runtime.requests import as_list
+    from robustprune.runtime.work import Work
+    from robustprune.tables.search_rank import rank_searches
+    from robustprune.tables.ticket_table import load_table
+
+    read, ways, wanted = load_table(name), given_names(searches), given_names(metrics)
+    with terminal.progress_bar() as bar:
+        how: dict[str, Any] = {"metrics": wanted, "draws": draws, "work": Work(progress=bar)}
+        found = rank_searches(read, given_criteria(criteria), as_list(budgets), ways, **how)
+    if as_json:
+        terminal.print_json([each.to_dict() for each in found])
+        return
+    for metric in wanted:
+        terminal.table(
+            f"{read.name}, {len(read.seeds)} seeds: {metric}",
+            ["budget", "search", "by", ">tickets", *(f">{text}" for text in _SEARCH_FIGURES.values())],
+            [
+                [each.budget, each.search, each.criterion, each.tickets]
+                + [_plus_minus(each.figures.get(figure), figure) for figure in _SEARCH_FIGURES]
+                for each in found
+                if each.metric == metric
+            ],
+            _SEARCH_LEGEND if metric == wanted[-1] else "",
+        )
+
+
+_SEARCH_FIGURES = {
+    "regret": "regret",
+    "regret_of_chance": "regret of chance",
+    "percentile": "percentile",
+    "cost": "cost, %",
+}
+_SEARCH_LEGEND = (
+    "Means over seeds ± half of the 95 % interval. tickets: sets of blocks that keep within the budget. regret: the "
+    "best of these less the one found, in pp (nll, brier: their own unit). by truth: the search goes by the means over "
+    "seeds of the metric itself, and is judged by them."
+)
 _RANK_LEGEND = (
     "Means over seeds ± half of the 95 % interval. τ: Kendall's rank correlation of predicted and measured values. "
     "regret: the best ticket of the same size less the picked one, in pp (nll, brier: their own unit). percentile: "

@@ -100,9 +100,12 @@ def grams(kilograms: float | None) -> str:
 
 
 def pruning_notes(ticket: Ticket) -> list[str]:
-    """Return lines on the removed filters of a ticket, on what it was matched to, and on its masks."""
+    """Return lines on the budget and the removed filters of a ticket, on what it was matched to, and on its masks."""
     gone, match, count = ticket.plan.removed_filters, ticket.plan.match, ticket.mask_summary
     notes = []
+    if ticket.plan.budget:
+        by = "the score of the whole ticket" if ticket.plan.objective == "ticket" else "the summed scores of its blocks"
+        notes.append(f"budget {ticket.plan.budget}, kept by the search {ticket.plan.search} of {by}")
     if gone:
         notes.append(f"{sum(map(len, gone.values())):,} filters are removed, from {len(gone)} convolutions")
     if match:

@@ -16,9 +16,9 @@ def main_metrics(rows: Sequence[ComparisonRow], own: Sequence[ComparisonRow] = (
     """Return one row for each metric that answers the question, in the order of a table's columns.
 
     Accuracy; robust accuracy under the strongest attack at two budgets, the customary one and the one that leaves the
-    dense network closest to 50 %; corruptions; AUROC of one detector on each out-of-distribution set, or on the two
-    where the difference is lowest and highest; calibration; MACs. Where no robustness was measured but on shifted sets,
-    accuracy on one or two of them, chosen alike.
+    dense network closest to 50 %; certified accuracy, at the radius that does so; corruptions; AUROC of one detector on
+    each out-of-distribution set, or on the two where the difference is lowest and highest; calibration; MACs. Where no
+    robustness was measured but on shifted sets, accuracy on one or two of them, chosen alike.
 
     Args:
         rows: All rows of a comparison.
@@ -30,6 +30,8 @@ def main_metrics(rows: Sequence[ComparisonRow], own: Sequence[ComparisonRow] = (
         if row.metric not in first or first[row.metric].reference is None:
             first[row.metric] = row
     robust = _strongest_attacks([row for row in first.values() if row.group == "robustness"])
+    certified = [row for row in first.values() if row.metric.startswith("certified_accuracy")]
+    robust += sorted(certified, key=_distance_to_half)[:1]
     robust += _named(first, "corruption_accuracy")
     robust += _named(first, *_extremes(_of_one_detector([row for row in own or rows if row.group == "ood"])))
     robust = robust or _named(first, *_extremes([row for row in own or rows if row.group == "shift"]))
@@ -47,6 +49,8 @@ def explain_choice(rows: Sequence[ComparisonRow]) -> str:
             "the strongest attack at the customary ε (8/255 in L∞, 0.5 in L2) and at the ε that leaves the dense "
             "network closest to 50 %"
         )
+    if len(labels.get("certification", ())) > 2:
+        parts.append("the certified radius that leaves the dense network closest to 50 %")
     if len(labels.get("ood", ())) > 1:
         parts.append("one OOD detector (energy, else MSP or kNN)")
     sets = [{label.partition(", ")[2] for label in labels.get("ood", ())}, labels.get("shift", set())]
@@ -68,8 +72,12 @@ def _strongest_attacks(rows: Sequence[ComparisonRow]) -> list[ComparisonRow]:
         min(found, key=lambda row: 100.0 if row.reference is None else row.reference) for found in budgets.values()
     ]
     usual = [row for row in strongest if _budget(row) in _CUSTOMARY][:1]
-    others = sorted((row for row in strongest if row not in usual), key=lambda row: abs((row.reference or 100.0) - 50))
+    others = sorted((row for row in strongest if row not in usual), key=_distance_to_half)
     return usual + others[: 2 - len(usual)]
+
+
+def _distance_to_half(row: ComparisonRow) -> float:
+    return abs((row.reference or 100.0) - 50)
 
 
 def _budget(row: ComparisonRow) -> str:

@@ -19,6 +19,7 @@ from robustprune.comparison.metric import (
 )
 from robustprune.corruptions import HEADLINE
 from robustprune.cost import training_circumstances
+from robustprune.metrics import proven, resampled_medians
 from robustprune.records import Record, Samples, tidy
 from robustprune.runtime.files import hash_arrays
 
@@ -35,12 +36,13 @@ _INCIDENTAL = ("seed", "batch_size", "frozen", "early_stop", "stages", "samples_
 def read_metrics(record: Record, *, resamples: int = 1000, seed: int = 0) -> MetricValues:
     """Return the value of each metric of a record, with the contributions of its samples.
 
-    The calibration error is no mean, so its variance takes a bootstrap with ``resamples`` samples.
+    Calibration errors and medians are no means, so their variance takes a bootstrap with ``resamples`` samples.
     """
     samples = record.samples or {}
     found: MetricValues = {}
-    for read in (_accuracy, _attacks, _corruptions, _shift, _detection):
+    for read in (_accuracy, _attacks, _certified, _corruptions, _shift, _detection):
         found |= read(record, samples)
+    found |= _distances(record, samples, resamples, seed)
     return {**found, **dict(_calibration(record, samples, resamples, seed)), **dict(_costs(record))}
 
 
@@ -73,6 +75,22 @@ def _attacks(record: Record, samples: Samples) -> Found:
         )
 
 
+def _distances(record: Record, samples: Samples, resamples: int, seed: int) -> Found:
+    """Yield the median distance of each minimum-norm attack, its variance over samples by the bootstrap."""
+    places = {(entry.name, entry.norm): place for place, entry in enumerate(record.attacks) if entry.distance}
+    for (name, norm), place in places.items():
+        entry = record.attacks[place]
+        key = f"median_distance[{name} {_NORMS.get(norm, norm)}]"
+        metric = Metric(key, f"{name} {write_norm(norm)}, median distance", "distance", unit="")
+        facts: dict[str, Any] = {"settings": _essential(entry.options), "seed": record.seed, "n_samples": record.n}
+        assert entry.distance is not None
+        drawn = resampled_medians(samples[f"attack{place}_distance"], resamples, seed) if samples else None
+        median, problem = entry.distance.median, None if entry.valid else "failed check"
+        if median is None or (drawn is not None and not np.isfinite(drawn).all()):
+            problem = "about half of the images were broken at no distance, so the median is not known"
+        yield metric, MetricValue(median or 0.0, replicates=None if problem else drawn, problem=problem, **facts)
+
+
 def _essential(options: Mapping[str, Any]) -> dict[str, Any]:
     """Return the options that decide what an attack finds; those of an ensemble hold the options of its members."""
     return {
@@ -80,6 +98,30 @@ def _essential(options: Mapping[str, Any]) -> dict[str, Any]:
         for name, value in options.items()
         if name not in _INCIDENTAL
     }
+
+
+def _certified(record: Record, samples: Samples) -> Found:
+    found = record.certified
+    if found is None:
+        return
+    facts: dict[str, Any] = {
+        "n_samples": found.n,
+        "settings": {
+            **{"sigma": found.sigma, "n": found.votes, "n0": found.votes_to_choose, "alpha": found.alpha},
+            "images": _hash(samples, "certified_index"),
+        },
+        "seed": record.seed,
+    }
+    radii, right = samples.get("certified_radius"), None
+    if radii is not None:
+        right = samples["certified_prediction"] == samples["certified_label"]
+    for each in found.at:
+        certain = None if radii is None or right is None else proven(radii, right, each.radius)
+        key, label = f"certified_accuracy[L2 {each.radius:.3g}]", f"certified at {write_norm('l2')} {each.radius:.3g}"
+        yield from _share(key, label, "certification", each.accuracy, certain, **facts)
+    parts = () if radii is None or right is None else (radii * right,)
+    metric = Metric("certified_radius", "certified radius, mean", "certification", "")
+    yield metric, MetricValue(found.average_radius, parts, **facts)
 
 
 def _corruptions(record: Record, samples: Samples) -> Found:

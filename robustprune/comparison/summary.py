@@ -10,6 +10,7 @@ from robustprune.comparison.failures import Failures
 _NAMES = {
     "accuracy": "clean accuracy",
     "robustness": "robust accuracy ({})",
+    "certification": "accuracy {}",
     "corruptions": "accuracy under corruptions",
     "shift": "accuracy on {}",
     "ood": "AUROC ({})",

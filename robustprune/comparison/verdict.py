@@ -27,6 +27,9 @@ Tolerance = float | str | Mapping[str, float | str]
 KINDS = {
     "accuracy": "accuracy",
     "robust_accuracy": "robust accuracy",
+    "median_distance": "median distance to the decision boundary",
+    "certified_accuracy": "certified accuracy",
+    "certified_radius": "certified radius",
     "corruption_accuracy": "accuracy under corruptions",
     "shift_accuracy": "accuracy on shifted sets",
     "auroc": "AUROC",
@@ -38,18 +41,19 @@ KINDS = {
 
 TOLERANCES: Mapping[str, float | str] = {
     **{"accuracy": 1.0, "robust_accuracy": 2.0, "corruption_accuracy": 2.0, "shift_accuracy": 2.0, "auroc": 2.0},
-    **{"ece": 1.0, "nll": 0.0, "brier": 0.0},
+    **{"certified_accuracy": 2.0, "certified_radius": 0.0},
+    **{"ece": 1.0, "nll": 0.0, "brier": 0.0, "median_distance": 0.0},
 }
 """Kind of metric → ξ: in percentage points for shares, else in the unit of the metric."""
-NO_SHARES = ("nll", "brier")
+NO_SHARES = ("nll", "brier", "median_distance", "certified_radius")
 """Kinds of metrics that are no shares: their differences are in their own unit, not in percentage points."""
 
 
 def read_tolerance(given: Tolerance) -> dict[str, float | str]:
     """Return ξ of each kind of metric.
 
-    A single number is ξ of all shares; NLL and Brier score are no shares and then have a ξ of 0. Kinds that a mapping
-    does not name keep their default.
+    A single number is ξ of all shares; NLL, Brier score and radius are no shares and then have a ξ of 0. Kinds
+    that a mapping does not name keep their default.
 
     Raises:
         ComparisonError: A kind is unknown, or a tolerance is out of range.

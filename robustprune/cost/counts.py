@@ -111,7 +111,8 @@ def measure_cost(model: nn.Module, example: Array | None = None, *, device: Devi
 
 def measure_block_macs(model: nn.Module, blocks: Sequence[Block], example: Array | None = None) -> dict[str, int]:
     """Return the multiply-accumulates per image of each block, by name; arguments as :func:`measure_cost`."""
-    return _count_macs(model, example, [block.name for block in blocks])[2]
+    spent = _count_macs(model, example, [name for block in blocks for name in block.modules])[2]
+    return {block.name: sum(spent[name] for name in block.modules) for block in blocks}
 
 
 @contextmanager

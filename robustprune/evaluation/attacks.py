@@ -16,11 +16,13 @@ from torch import nn
 from robustprune.attacks import (
     Attack,
     AttackResult,
+    OptimalityEntry,
     SecurityCurve,
     any_of,
     attack_options,
     check_norm,
     check_transfer,
+    compare_attacks,
     get_attack,
     named,
     save_adversarial,
@@ -50,6 +52,7 @@ class AttackOutcomes:
 
     entries: list[AttackEntry] = field(default_factory=list)
     curves: list[CurveEntry] = field(default_factory=list)
+    optimality: list[OptimalityEntry] = field(default_factory=list)
     samples: Samples = field(default_factory=dict)
 
 
@@ -87,6 +90,7 @@ def run_attacks(
         if len(rising) > 1:
             found.curves.append(_curve(name, rising))
     results += transferred
+    found.optimality = compare_attacks(results)
     for place, result in enumerate(results):
         found.entries.append(_entry(result))
         found.samples |= _outcomes(result, place)

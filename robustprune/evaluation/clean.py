@@ -118,6 +118,7 @@ def _blocks(ticket: Ticket) -> list[BlockSummary]:
 
 
 def _dense_blocks(ticket: Ticket) -> tuple[Block, ...]:
-    if ticket.dense_blocks or ticket.architecture.is_module:
-        return ticket.dense_blocks
-    return find_blocks(build_network(ticket.architecture))
+    known = tuple(block for block in ticket.dense_blocks if block.unit == ticket.plan.unit)
+    if known or ticket.architecture.is_module:
+        return known
+    return find_blocks(build_network(ticket.architecture), unit=ticket.plan.unit)

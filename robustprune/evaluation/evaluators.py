@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from robustprune.data import AnyData, ImageData, Sample, as_data, take_sample
 from robustprune.errors import EvaluationError, ModelError
 from robustprune.evaluation.attacks import run_attacks, share_attack_options
+from robustprune.evaluation.certification import run_certification
 from robustprune.evaluation.clean import evaluate_clean, summarize_model
 from robustprune.evaluation.corruption_sources import find_corrupted
 from robustprune.evaluation.corruptions import add_corruptions, relate_to_dense
@@ -51,7 +52,8 @@ def evaluate(
         device: Where to compute: ``cpu``, ``cuda``, ``cuda:1``, … or ``auto``, the fastest there is; by default where
             the network's weights are. The network itself stays where it is.
         work: Processes share the images, attacks included; detection and latency are the main one's alone. Its folder
-            is for attacks, which are picked up there; what they left is to be deleted by whoever needs it no more.
+            is for attacks and certification, which are picked up there; what they left is to be deleted by whoever
+            needs it no more.
         parts: Fields of :class:`robustprune.Evaluation`, in place of those of the request.
 
     Raises:
@@ -165,6 +167,7 @@ def _evaluate_alone(
     how: dict[str, Any] = {"seed": asked.seed, "batch_size": asked.batch_size, "progress": work.progress}
     found = work.processes.from_main(lambda: others and detect(network, data, asked.ood, others, **how))
     attacked = run_attacks(network, sample, asked, clean.accuracy, work)
+    certified, proven = run_certification(network, sample, asked, work)
     content = {"images": sample.images.cpu().numpy(), "labels": sample.labels.numpy()}
     alone = work.processes.is_single
     record = Record(
@@ -179,12 +182,14 @@ def _evaluate_alone(
         clean=clean,
         attacks=attacked.entries,
         curves=attacked.curves,
+        optimality=attacked.optimality,
+        certified=certified,
         ood=found.entries if found else [],
         ood_summary=found.summary if found else None,
         shift=entries,
         seed=asked.seed,
         environment=describe_environment() | ({} if alone else {"processes": work.processes.count}),
         seconds=time.perf_counter() - start,
-        samples=samples | attacked.samples | (found.samples if found else {}) | predictions,
+        samples=samples | attacked.samples | proven | (found.samples if found else {}) | predictions,
     )
     return network, record

@@ -9,6 +9,7 @@ from pydantic import Field
 from robustprune.attacks.requests import Attacks
 from robustprune.corruptions.requests import Corruptions
 from robustprune.errors import EvaluationError, RobustPruneError
+from robustprune.inference.requests import Certify
 from robustprune.ood.requests import OOD
 from robustprune.runtime.requests import PathText, Request
 
@@ -34,12 +35,13 @@ class Evaluation(Request):
     Attributes:
         split: ``test``, ``val`` or ``train``.
         limit: Evaluate a stratified sample of so many images.
-        seed: Of the sample, the attacks and the corruptions.
+        seed: Of the sample, the attacks, the corruptions and the noise.
         batch_size: Images per forward pass; changes no result.
         attacks: Attacks, and how they are run.
         corruptions: Corrupted images.
         shift: The same classes from elsewhere.
         ood: Out-of-distribution detection.
+        certify: Certified accuracy by randomized smoothing.
         latency: Whether to time the network, for five seconds, on images of noise.
     """
 
@@ -53,4 +55,5 @@ class Evaluation(Request):
     corruptions: Corruptions = Corruptions()
     shift: Shift = Shift()
     ood: OOD = OOD()
+    certify: Certify = Certify()
     latency: bool = False

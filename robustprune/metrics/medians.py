@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from scipy.special import bdtr
+
+from robustprune.metrics.detection import bootstrap_counts
 
 
 def median_interval(values: ArrayLike, confidence: float = 0.95) -> tuple[float, float, float]:
@@ -19,3 +23,14 @@ def median_interval(values: ArrayLike, confidence: float = 0.95) -> tuple[float,
     rank = int((bdtr(np.arange(n // 2 + 1), n, 0.5) <= (1 - confidence) / 2).sum())
     low, high = (ordered[rank - 1], ordered[n - rank]) if rank > 0 else (-np.inf, np.inf)
     return float(ordered[n // 2]), float(low), float(high)
+
+
+def resampled_medians(values: ArrayLike, resamples: int, seed: int) -> NDArray[Any]:
+    """Return the upper medians (resamples,) of samples drawn with replacement from values (n,), which may be infinite.
+
+    Equal seeds draw the same samples, whatever the values.
+    """
+    found = np.asarray(values, dtype=np.float64)
+    order = np.argsort(found, kind="stable")
+    reached = np.cumsum(bootstrap_counts(len(found), resamples, seed)[:, order], axis=1, dtype=np.int64)
+    return np.asarray(found[order[(reached > len(found) // 2).argmax(axis=1)]])

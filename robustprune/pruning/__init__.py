@@ -1,6 +1,6 @@
 """Finding, ranking and removing residual blocks, and filters within them."""
 
-from robustprune.pruning.blocks import Block, Blocks, find_blocks, weight_layers
+from robustprune.pruning.blocks import BRANCH_NAMES, Block, Blocks, Unit, check_unit, find_blocks, weight_layers
 from robustprune.pruning.choice import (
     Choice,
     Eligibility,
@@ -26,6 +26,7 @@ from robustprune.pruning.masks import (
 )
 from robustprune.pruning.residue import RemovedBlock, Residue
 from robustprune.pruning.scoring import BlockScores, FilterScores, score_blocks, score_filters, score_weights
+from robustprune.pruning.searches import SEARCHES, Search, SearchSpace, fewest_of_ranking, make_search, spell_search
 from robustprune.pruning.subsets import (
     Profile,
     Subset,
@@ -35,9 +36,12 @@ from robustprune.pruning.subsets import (
     write_profile,
 )
 from robustprune.pruning.surgery import remove_blocks
+from robustprune.pruning.ticket_scores import TicketScores, score_tickets
 
 __all__ = [
+    "BRANCH_NAMES",
     "CRITERIA",
+    "SEARCHES",
     "Block",
     "BlockScores",
     "Blocks",
@@ -50,20 +54,27 @@ __all__ = [
     "Profile",
     "RemovedBlock",
     "Residue",
+    "Search",
+    "SearchSpace",
     "Subset",
+    "TicketScores",
+    "Unit",
     "apply_masks",
     "check_eligibility",
     "check_masks",
+    "check_unit",
     "choose_blocks",
     "count_kept",
     "criterion_class",
     "eligible_blocks",
+    "fewest_of_ranking",
     "find_blocks",
     "find_masks",
     "hash_masks",
     "ineligible_because",
     "kept_profile",
     "make_criterion",
+    "make_search",
     "maskable_weights",
     "named_blocks",
     "named_criterion",
@@ -74,7 +85,9 @@ __all__ = [
     "remove_filters",
     "score_blocks",
     "score_filters",
+    "score_tickets",
     "score_weights",
+    "spell_search",
     "subsets_by_profile",
     "weight_layers",
     "write_profile",

@@ -9,10 +9,11 @@ transformer encoders alike. Then the network is run without the blocks: one that
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -21,11 +22,18 @@ from torch.overrides import TorchFunctionMode
 
 from robustprune.errors import PruningError
 from robustprune.models import copy_network, known_architecture, network_name, to_evaluation
+from robustprune.pruning.branches import branches_within
 from robustprune.pruning.calls import Call, address, probe_images, run_registered, tensors, trace, undisturbed
 from robustprune.pruning.residue import LAYERS, Residue, is_summed, residue_of
 from robustprune.pruning.surgery import remove_blocks
 from robustprune.runtime.arrays import Array
 from robustprune.runtime.html import html_table
+
+Unit = Literal["block", "attention", "mlp"]
+"""What goes as one: whole blocks, or the attention or MLP branches of a transformer's."""
+
+BRANCH_NAMES = {"attention": "attention branch", "mlp": "MLP branch"}
+"""Units that are branches, in words."""
 
 _COMPILED = "_orig_mod"  # what torch.compile calls the module that it wraps
 _NO_BLOCK = (
@@ -39,7 +47,7 @@ _NO_BLOCK = (
 
 @dataclass(frozen=True)
 class Block:
-    """A residual block of a network.
+    """A residual block of a network, or an attention or MLP branch of one.
 
     Attributes:
         name: The module's name in the network, as in ``model.get_submodule(name)``.
@@ -51,6 +59,10 @@ class Block:
         residue: What remains when the block goes: "identity", or "relu" where its final activation matters, or "zero"
             where its parent adds its input, see :data:`Residue`; None where it cannot go.
         obstacle: Why a block that leaves its input cannot go all the same; None otherwise.
+        unit: ``block``; or ``attention`` or ``mlp``, a branch, whose stage is that of the blocks that have such ones.
+        parts: Other modules that go with a branch, such as its normalization, and what remains of each.
+        stream: Of a branch that its block adds: the module that is given the features before it, and the one that is
+            given them after it, or the block where it returns them. None where the module itself is looked at.
     """
 
     name: str
@@ -61,6 +73,25 @@ class Block:
     parameters: int
     residue: Residue | None
     obstacle: str | None = None
+    unit: Unit = "block"
+    parts: tuple[tuple[str, Residue], ...] = ()
+    stream: tuple[str, str] | None = None
+
+    @property
+    def modules(self) -> tuple[str, ...]:
+        """The names of all modules that go with it, its own first."""
+        return (self.name, *(name for name, _ in self.parts))
+
+    @property
+    def is_returned(self) -> bool:
+        """Whether the features after a branch are what the block around it returns, and not what a module is given."""
+        return self.stream is not None and self.name.startswith(f"{self.stream[1]}.")
+
+    @property
+    def leaves(self) -> dict[str, Residue]:
+        """Module → what remains of it when the block goes; of a block that can go."""
+        assert self.residue is not None, "only blocks that can go leave something"
+        return {self.name: self.residue, **dict(self.parts)}
 
 
 class Blocks(tuple[Block, ...]):
@@ -79,7 +110,14 @@ def _fate(block: Block) -> str:
     return f"no: {block.obstacle}" if block.obstacle else "no"
 
 
-def find_blocks(model: nn.Module, example: Array | None = None) -> Blocks:
+def check_unit(unit: str) -> Unit:
+    """Return the unit if there is one of that name."""
+    if unit not in get_args(Unit):
+        raise PruningError(f"there is no unit {unit!r} of removal; choose one of {', '.join(get_args(Unit))}")
+    return unit  # type: ignore[return-value]
+
+
+def find_blocks(model: nn.Module, example: Array | None = None, *, unit: Unit = "block") -> Blocks:
     """Return the residual blocks of a network in order of execution, those that can go and their siblings.
 
     Stages are runs of sibling modules of one type with equal output shape. A stage without any residual
@@ -88,10 +126,13 @@ def find_blocks(model: nn.Module, example: Array | None = None) -> Blocks:
     Args:
         model: Any network; one from :func:`robustprune.build_model` knows its own image shape.
         example: Images (N, C, H, W) to send through a network that does not.
+        unit: ``block``; or ``attention`` or ``mlp``, the branches of that kind within a transformer's blocks.
 
     Raises:
-        PruningError: The network has no residual block (a plain chain such as VGG), or hides them, or cannot be run.
+        PruningError: The network has no residual block (a plain chain such as VGG), or hides them, or cannot be run; or
+            its blocks have no such branch.
     """
+    unit = check_unit(unit)
     with undisturbed(model):
         probe = to_evaluation(copy_network(model).cpu())
         images = probe_images(probe, example)
@@ -114,7 +155,15 @@ def find_blocks(model: nn.Module, example: Array | None = None) -> Blocks:
             known = known_architecture(model)
             name = network_name(model) if known is None else known.called
             raise PruningError(f"no block of this {name} can be removed: {_NO_BLOCK}")
-        obstacles = _obstacles(probe, blocks, images)
+        whole = {name: {name: residue} for name, residue in blocks.items()}
+        obstacles = _obstacles(probe, whole, images) if unit == "block" else {}
+        found = _listed(probe, calls, blocks, obstacles)
+        return found if unit == "block" else _branches_of(probe, calls, found, unit, images)
+
+
+def _listed(
+    probe: nn.Module, calls: Sequence[Call], blocks: Mapping[str, Residue], obstacles: Mapping[str, str]
+) -> Blocks:
     stages = _stages(calls, blocks)
     members = [(stage, position, call) for stage, run in enumerate(stages) for position, call in enumerate(run)]
     return Blocks(
@@ -124,7 +173,7 @@ def find_blocks(model: nn.Module, example: Array | None = None) -> Blocks:
             stage=stage,
             position=position,
             stage_size=len(stages[stage]),
-            parameters=_own_parameters(probe, call.module),
+            parameters=_own_parameters(probe, [call.module]),
             residue=None if call.name in obstacles else blocks.get(call.name),
             obstacle=obstacles.get(call.name),
         )
@@ -192,16 +241,54 @@ def _caller(call: Call, calls: Sequence[Call]) -> Call | None:
     return next((other for other in reversed(around) if not isinstance(other.module, nn.Sequential)), None)
 
 
-def _obstacles(probe: nn.Module, blocks: Mapping[str, Residue], images: Tensor) -> dict[str, str]:
+def _branches_of(probe: nn.Module, calls: Sequence[Call], blocks: Blocks, unit: Unit, images: Tensor) -> Blocks:
+    """Return the branches of one kind within blocks, by the stages of these."""
+    by_name = {block.name: block for block in blocks}
+    entered = [(call, by_name[call.name].residue) for call in calls if call.name in by_name]
+    chosen = [(by_name[name], branch) for name, branch in branches_within(entered, attention=unit == "attention")]
+    if not chosen:
+        raise PruningError(
+            f"the blocks of this network have no {BRANCH_NAMES[unit]} that could go on its own: a block has to add to "
+            "the features that pass by what its attention returns, and then what its MLP does, by modules of its own, "
+            "as a transformer's does; remove whole blocks (unit block)"
+        )
+    obstacles = _obstacles(probe, {branch.main: branch.removed for _, branch in chosen}, images)
+    sizes = Counter(block.stage for block, _ in chosen)
+    order, seen = {stage: place for place, stage in enumerate(dict.fromkeys(sizes))}, Counter[int]()
+    listed = []
+    for depth, (block, branch) in enumerate(chosen):
+        parts = {name: residue for name, residue in branch.removed.items() if name != branch.main}
+        listed.append(
+            Block(
+                name=branch.main,
+                depth=depth,
+                stage=order[block.stage],
+                position=seen[block.stage],
+                stage_size=sizes[block.stage],
+                parameters=_own_parameters(probe, [probe.get_submodule(name) for name in branch.removed]),
+                residue=None if branch.main in obstacles else branch.removed[branch.main],
+                obstacle=obstacles.get(branch.main),
+                unit=unit,
+                parts=tuple(parts.items()),
+                stream=branch.stream,
+            )
+        )
+        seen[block.stage] += 1
+    return Blocks(listed)
+
+
+def _obstacles(probe: nn.Module, blocks: Mapping[str, Mapping[str, Residue]], images: Tensor) -> dict[str, str]:
     """Return why blocks cannot go although they leave their input, by trial: all together, else one by one."""
     try:
-        remove_blocks(probe, blocks, example=images)
+        remove_blocks(
+            probe, {name: left for leaves in blocks.values() for name, left in leaves.items()}, example=images
+        )
         return {}
     except PruningError:
         found = {}
-    for name, residue in blocks.items():
+    for name, leaves in blocks.items():
         try:
-            remove_blocks(probe, {name: residue}, example=images)
+            remove_blocks(probe, leaves, example=images)
         except PruningError as error:
             found[name] = f"without it {error.__cause__ or error}"
     return found
@@ -230,13 +317,14 @@ def _kind(module: nn.Module) -> type[nn.Module]:
     return type(module).__bases__[0] if is_parametrized(module) else type(module)
 
 
-def _own_parameters(network: nn.Module, block: nn.Module) -> int:
-    """Return how many parameters go with a block: those that nothing outside of it holds, too."""
-    held, waiting, seen = set[int](), [network], {block}
+def _own_parameters(network: nn.Module, modules: Sequence[nn.Module]) -> int:
+    """Return how many parameters go with modules: those that nothing outside of them holds, too."""
+    held, waiting, seen = set[int](), [network], set(modules)
     while waiting:
         part = waiting.pop()
         if part not in seen:
             seen.add(part)
             held.update(map(id, part.parameters(recurse=False)))
             waiting += part.children()
-    return sum(parameter.numel() for parameter in block.parameters() if id(parameter) not in held)
+    own = {id(parameter): parameter for module in modules for parameter in module.parameters()}
+    return sum(parameter.numel() for key, parameter in own.items() if key not in held)

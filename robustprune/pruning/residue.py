@@ -104,12 +104,12 @@ _Places = Mapping[str, tuple[Tensor, Tensor]]
 """Where an argument is, as a residue says it → what was there in the network, and the noise in its place."""
 
 
-def _parts(value: Any, path: tuple[int | str, ...] = ()) -> Iterator[tuple[tuple[int | str, ...], Any]]:
+def parts(value: Any, path: tuple[int | str, ...] = ()) -> Iterator[tuple[tuple[int | str, ...], Any]]:
     """Yield nested tuples, lists and dicts and what is in them, with the way there."""
     yield path, value
     if type(value) in (tuple, list, dict):
         for key, each in value.items() if isinstance(value, dict) else enumerate(value):
-            yield from _parts(each, (*path, key))
+            yield from parts(each, (*path, key))
 
 
 def residue_of(call: Call) -> Residue | None:
@@ -124,7 +124,7 @@ def residue_of(call: Call) -> Residue | None:
     generator = seeded_generator("silenced block")
     noise: dict[int, Tensor] = {}
     places: dict[str, tuple[Tensor, Tensor]] = {}
-    for path, leaf in _parts(call.arguments):
+    for path, leaf in parts(call.arguments):
         if isinstance(leaf, Tensor) and leaf.is_floating_point() and leaf.shape in shapes:
             if id(leaf) not in noise:
                 noise[id(leaf)] = torch.randn(leaf.shape, generator=generator, dtype=leaf.dtype)
@@ -148,7 +148,7 @@ def _left(value: Any, arguments: Mapping[int | str, Any], places: _Places) -> An
     if value is None or isinstance(value, bool):
         return value
     if not tensors(value):
-        same = [path for path, part in _parts(arguments) if type(part) is type(value) and part == value]
+        same = [path for path, part in parts(arguments) if type(part) is type(value) and part == value]
         if same:
             return f"identity of {'.'.join(map(str, same[0]))}"
     if type(value) in (tuple, list):

@@ -16,7 +16,7 @@ from robustprune.data import AnyData, ImageData, as_data
 from robustprune.errors import PruningError, PruningWarning, RobustPruneError, in_one_line
 from robustprune.models import Architecture, architecture_beside, for_images, model_device, placed, run_uncompiled
 from robustprune.models.networks import plain_attention, without_checkpoints
-from robustprune.pruning.blocks import find_blocks, removable_blocks
+from robustprune.pruning.blocks import Unit, find_blocks, removable_blocks
 from robustprune.pruning.criteria import Criterion
 from robustprune.pruning.criteria.by_name import make_criterion, named_criterion
 from robustprune.runtime.devices import Device
@@ -32,6 +32,7 @@ class Scores(dict[str, Importance]):
     """{name: importance}, higher = keep, with the criterion, its options in force, the seed and the seconds it took.
 
     ``architecture`` is that of the network that was scored, and says what images it takes; None where nothing does.
+    ``unit`` is what of it was scored, where that is blocks or branches of them.
     """
 
     def __init__(
@@ -43,6 +44,7 @@ class Scores(dict[str, Importance]):
         seed: int = 0,
         seconds: float = 0.0,
         architecture: Architecture | None = None,
+        unit: Unit = "block",
     ) -> None:
         """Keep the scores and their origin."""
         super().__init__(scores)
@@ -51,6 +53,7 @@ class Scores(dict[str, Importance]):
         self.seed = seed
         self.seconds = seconds
         self.architecture = architecture
+        self.unit = unit
 
 
 class BlockScores(Scores[float]):
@@ -80,6 +83,7 @@ def score_blocks(
     criterion: str = "grasp",
     *,
     seed: int = 0,
+    unit: Unit = "block",
     device: Device = None,
     work: Work = Work(),
     **options: Any,
@@ -96,6 +100,7 @@ def score_blocks(
         criterion: Name of a criterion, see ``robustprune list criteria``; or names joined by a plus, ``grasp+cka``,
             for the sum of their ranks.
         seed: Decides the sample.
+        unit: ``block``; or ``attention`` or ``mlp``: the branches of that kind, see :func:`robustprune.find_blocks`.
         device: Where to compute: ``cpu``, ``cuda``, ``cuda:1``, … or ``auto``, the fastest there is; by default where
             the network's weights are. The network itself stays where it is.
         work: Its progress is told of batches.
@@ -109,10 +114,10 @@ def score_blocks(
     data = as_data(data, "train")
     model = placed(for_images(model, data), device)
     step = steps(labelled(work.progress, "finding blocks"), 1)
-    blocks = removable_blocks(find_blocks(model))
+    blocks = removable_blocks(find_blocks(model, unit=unit))
     step()
     start = time.perf_counter()
-    with _scoring(model, criterion):
+    with scoring(model, criterion):
         chosen = settled(chosen, criterion, model, data, seed, work)
         scores = chosen.score(model, blocks, data, seed)
     seconds = time.perf_counter() - start
@@ -126,7 +131,7 @@ def score_blocks(
             PruningWarning,
             stacklevel=2,
         )
-    return BlockScores(scores, **_origin(model, data, chosen, criterion, seed), seconds=seconds)
+    return BlockScores(scores, **origin(model, data, chosen, criterion, seed), seconds=seconds, unit=unit)
 
 
 def score_filters(
@@ -165,14 +170,15 @@ def score_filters(
     chosen = make_criterion(criterion, **options)
     data, model = as_data(data, "train"), placed(model, device)
     start = time.perf_counter()
-    with _scoring(model, criterion):
+    with scoring(model, criterion):
         chosen = settled(chosen, criterion, model, data, seed, work)
         scores = _checked(chosen.filter_scores(model, layers, data, seed), criterion)
     seconds = time.perf_counter() - start
-    return FilterScores(scores, **_origin(model, data, chosen, criterion, seed), seconds=seconds)
+    return FilterScores(scores, **origin(model, data, chosen, criterion, seed), seconds=seconds)
 
 
-def _origin(model: nn.Module, data: ImageData, chosen: Criterion, criterion: str, seed: int) -> dict[str, Any]:
+def origin(model: nn.Module, data: ImageData, chosen: Criterion, criterion: str, seed: int) -> dict[str, Any]:
+    """Return where scores come from, as they keep it."""
     architecture = architecture_beside(model, data)
     return {"criterion": criterion, "options": chosen.model_dump(), "seed": seed, "architecture": architecture}
 
@@ -193,7 +199,7 @@ def score_weights(
     """
     criterion, options = named_criterion(criterion, options)
     data, model = as_data(data, "train"), placed(model, device)
-    with _scoring(model, criterion):
+    with scoring(model, criterion):
         chosen = settled(make_criterion(criterion, **options), criterion, model, data, seed, work)
         return _checked(chosen.weight_scores(model, data, seed), criterion)
 
@@ -202,7 +208,7 @@ def settle_options(
     model: nn.Module, data: ImageData, criterion: str, options: Mapping[str, Any], seed: int
 ) -> dict[str, Any]:
     """Return all options of a criterion, with the batch size that it takes of this network."""
-    with _scoring(model, criterion):
+    with scoring(model, criterion):
         return settled(make_criterion(criterion, **options), criterion, model, data, seed, Work()).model_dump()
 
 
@@ -213,7 +219,7 @@ def settled(chosen: Criterion, name: str, model: nn.Module, data: ImageData, see
 
 
 @contextmanager
-def _scoring(model: nn.Module, criterion: str) -> Iterator[None]:
+def scoring(model: nn.Module, criterion: str) -> Iterator[None]:
     """Let a criterion take gradients of any network, and name both where the network does not allow it."""
     try:
         with ExitStack() as stack:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from robustprune.errors import EvaluationError
-from robustprune.metrics import shares_below
+from robustprune.metrics import proven, shares_below
 from robustprune.records.schema import Record, Samples
 
 
@@ -84,6 +84,9 @@ def _shape_problem(record: Record, samples: Samples) -> str | None:
     attacked += [f"attack{i}_distance" for i, entry in enumerate(record.attacks) if entry.distance is not None]
     lengths = dict.fromkeys(["index", "label", "clean_prediction", "confidence", "nll", "brier", *attacked], record.n)
     lengths |= _score_lengths(record) | _corruption_lengths(record)
+    if record.certified is not None:
+        of_radii = ("index", "label", "prediction", "radius")
+        lengths |= {f"certified_{what}": record.certified.n for what in of_radii}
     galleries = {i: entry.gallery for i, entry in enumerate(record.attacks) if entry.gallery}
     lengths |= {f"gallery{i}_index": count for i, count in galleries.items()}
     expected = {*lengths, *(f"gallery{i}_{what}" for i in galleries for what in ("clean", "perturbation"))}
@@ -109,6 +112,12 @@ def _figures(record: Record, samples: Samples) -> Iterator[tuple[str, float, NDA
     for i, shifted in enumerate(record.shift):
         right = samples[f"shift{i}_prediction"] == samples[f"shift{i}_label"]
         yield f"accuracy on {shifted.name}", shifted.accuracy, right
+    if record.certified is not None:
+        right = samples["certified_prediction"] == samples["certified_label"]
+        for each in record.certified.at:
+            found = proven(samples["certified_radius"], right, each.radius)
+            yield f"certified accuracy at {each.radius:g}", each.accuracy, found
+        yield "average certified radius", record.certified.average_radius, samples["certified_radius"] * right
     for i, others in enumerate(record.ood):
         for name, figures in others.detectors.items():
             if figures.auroc is not None:

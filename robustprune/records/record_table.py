@@ -10,7 +10,7 @@ from robustprune.records.tidy import COSTS, GROUPS, TidyRow, tidy_rows
 from robustprune.runtime.html import html_table
 
 _LABELS = {"ece": "ECE", "nll": "NLL (nats)", "brier": "Brier score", "mce_vs_dense": "mCE, relative to dense"}
-_LABELS |= {"mean_error_evaluated": "mean error"}
+_LABELS |= {"mean_error_evaluated": "mean error", "average_radius": "average radius"}
 
 
 def record_table(record: Mapping[str, Any], costs: Mapping[str, float | None]) -> str:
@@ -43,6 +43,10 @@ def _name_attack(entry: Mapping[str, Any]) -> str:
 def _label(row: TidyRow) -> str:
     if row["group"] == "robustness":
         return _name_attack(row)
+    if row["group"] == "distance":
+        return f"{row['name']} {write_norm(row['norm'])}, median distance"
+    if row["metric"] == "certified_accuracy":
+        return f"within {write_norm(row['norm'])} {write_epsilon(row['epsilon'], row['norm'])}"
     if row["group"] == "cost":
         label, unit = COSTS[row["metric"]]
         return f"{label} ({unit})" if unit not in ("", "MACs") else label
@@ -53,10 +57,20 @@ def _label(row: TidyRow) -> str:
 def _value(row: TidyRow) -> str:
     if row["value"] is None:
         return "not valid"
+    if row["group"] == "distance":
+        return f"{row['value']:.4g}"
     if row["group"] == "cost":
         return f"{row['value']:,}" if isinstance(row["value"], int) else f"{row['value']:.4g}"
-    return f"{row['value']:.4f}" if row["metric"] in ("nll", "brier", "mce_vs_dense") else f"{100 * row['value']:.1f} %"
+    return (
+        f"{row['value']:.4f}"
+        if row["metric"] in ("nll", "brier", "mce_vs_dense", "average_radius")
+        else f"{100 * row['value']:.1f} %"
+    )
 
 
 def _interval(row: TidyRow) -> str:
-    return "" if row["low"] is None else f"{100 * row['low']:.1f} – {100 * row['high']:.1f} %"
+    if row["low"] is None or row["high"] is None:
+        return ""
+    if row["group"] == "distance":
+        return f"{row['low']:.4g} – {row['high']:.4g}"
+    return f"{100 * row['low']:.1f} – {100 * row['high']:.1f} %"

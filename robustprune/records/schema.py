@@ -13,8 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
+from robustprune.attacks.attack_ranking import OptimalityEntry
 from robustprune.corruptions.corruption_result import CorruptionResult, ShiftEntry
 from robustprune.errors import EvaluationError
+from robustprune.inference.certified_result import CertifiedResult
 from robustprune.ood.ood_result import OodEntry, OodSummary
 from robustprune.records.record_table import record_table
 from robustprune.records.tidy import COLUMNS, OF_TRAINING, tidy_rows
@@ -200,11 +202,13 @@ class Record(_RecordPart):
         clean: Results without an attack.
         attacks: One entry per attack and ε.
         curves: One entry per attack at several ε.
+        optimality: How close each attack comes to the best of its norm; empty where this cannot be told.
         corruptions: Accuracy under corruptions; None where none were asked for.
         shift: Accuracy on images from elsewhere, one entry per set.
+        certified: Certified accuracy by randomized smoothing; None where none was asked for.
         ood: Out-of-distribution detection, one entry per set.
         ood_summary: What holds for all of them; None where there are none.
-        seed: Seed of the attacks and of the sample.
+        seed: Seed of the attacks, of noise and of the sample.
         environment: When, where, by what versions.
         seconds: Wall time of the whole evaluation.
         samples: Per-sample outcomes: ``index`` (place in the split), ``label``, ``clean_prediction``, ``confidence``
@@ -214,7 +218,9 @@ class Record(_RecordPart):
             ``attack{i}_distance`` (as ``distances`` of a result); the scores of detectors on
             these images as ``ood_in_DETECTOR``, and on those of entry i of ``ood`` as ``ood{i}_DETECTOR``, beside
             their places ``ood{i}_index``; ``corruption_NAME_SEVERITY``, predictions, and ``corruption_label`` where
-            they are not of these images; for entry i of ``shift`` ``shift{i}_prediction`` and ``shift{i}_label``. Of
+            they are not of these images; for entry i of ``shift`` ``shift{i}_prediction`` and ``shift{i}_label``; for
+            ``certified`` ``certified_index`` (place in the split), ``certified_label``, ``certified_prediction`` (−1
+            where it abstains) and ``certified_radius`` (L2; 0 where it abstains). Of
             the ``gallery`` images of entry i of ``attacks``, ``gallery{i}_index`` (place in the split),
             ``gallery{i}_clean`` (m, C, H, W) uint8 and ``gallery{i}_perturbation`` (m, C, H, W) float16, what the
             attack added on the [0, 1] scale. Not part of the JSON.
@@ -235,8 +241,10 @@ class Record(_RecordPart):
     clean: CleanResult
     attacks: list[AttackEntry]
     curves: list[CurveEntry] = []
+    optimality: list[OptimalityEntry] = []
     corruptions: CorruptionResult | None = None
     shift: list[ShiftEntry] = []
+    certified: CertifiedResult | None = None
     ood: list[OodEntry] = []
     ood_summary: OodSummary | None = None
     seed: int
@@ -251,12 +259,13 @@ class Record(_RecordPart):
     def to_frame(self) -> pandas.DataFrame:
         """Return a tidy table: one row for each number that was measured, with what it was measured under.
 
-        Columns: ``group`` (accuracy, robustness, corruptions, shift, ood, calibration, cost), ``metric``, ``name`` (of
-        the attack, corruption or detector), ``dataset`` (whose images were seen: for ood and shift the other set),
-        ``norm`` and ``epsilon`` ([0, 1] pixel units), ``severity`` (1 to 5; none of means over corruptions), ``value``
-        as it stands in the record (shares in [0, 1], NLL in nats, costs in the units of the record: bytes,
-        milliseconds, seconds, kWh, kg), ``low`` and ``high`` of its 95 % interval, ``n`` images, and ``valid``. The
-        value is not there where ``valid`` is false: a check of the attack failed, or the corruption changed no image.
+        Columns: ``group`` (accuracy, robustness, certification, corruptions, shift, ood, calibration, cost),
+        ``metric``, ``name`` (of the attack, corruption or detector), ``dataset`` (whose images were seen: for ood and
+        shift the other set), ``norm`` and ``epsilon`` ([0, 1] pixel units; of certified accuracy the radius),
+        ``severity`` (1 to 5; none of means over corruptions), ``value`` as it stands in the record (shares in [0, 1],
+        NLL in nats, costs in the units of the record: bytes, milliseconds, seconds, kWh, kg), ``low`` and ``high`` of
+        its 95 % interval, ``n`` images, and ``valid``. The value is not there where ``valid`` is false: a check of the
+        attack failed, or the corruption changed no image.
 
         Frames of several records are put together with ``pandas.concat({name: record.to_frame(), …})``.
 

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
-Group = Literal["accuracy", "robustness", "corruptions", "shift", "ood", "calibration", "cost"]
+Group = (
+    Literal["accuracy", "robustness", "distance", "certification", "corruptions"]
+    | Literal["shift", "ood", "calibration", "cost"]
+)
 
 GROUPS: dict[Group, str] = {
     "accuracy": "Accuracy",
     "robustness": "Robust accuracy",
+    "distance": "Distance to the decision boundary",
+    "certification": "Certified in L2",
     "corruptions": "Under corruptions",
     "shift": "On shifted sets",
     "ood": "OOD (AUROC)",
@@ -48,7 +53,7 @@ _ATTACKED = ("auroc_clean", "auroc_in_attacked", "auroc_out_attacked", "auroc_bo
 def tidy_rows(record: Mapping[str, Any], costs: Mapping[str, float | None]) -> list[TidyRow]:
     """Return the rows of a record, given as plain values, and of what its network costs; each has all of `COLUMNS`."""
     shared = {**dict.fromkeys(COLUMNS), "dataset": record["dataset"], "n": record["n"], "valid": True}
-    readers = (_accuracy, _attacks, _corruptions, _shift, _detection, _calibration)
+    readers = (_accuracy, _attacks, _certified, _corruptions, _shift, _detection, _calibration)
     rows: list[TidyRow] = [shared | row for read in readers for row in read(record)]
     of_costs = {"group": "cost", "dataset": None, "n": None}
     rows += [{**shared, **of_costs, "metric": name, "value": cost} for name, cost in costs.items()]
@@ -76,6 +81,26 @@ def _attacks(record: Mapping[str, Any]) -> _Found:
     for entry in record["attacks"]:
         about = {name: entry[name] for name in ("name", "norm", "epsilon", "valid")}
         yield {"group": "robustness", "metric": "robust_accuracy", **about, **_of(entry, "robust_accuracy")}
+    for (name, norm), entry in searches(record["attacks"]).items():
+        distance = {end: entry["distance"][end] for end in ("low", "high")} | {"value": entry["distance"]["median"]}
+        about = {"name": name, "norm": norm, "valid": entry["valid"]}
+        yield {"group": "distance", "metric": "median_distance", **about, **distance}
+
+
+def searches(attacks: Sequence[Mapping[str, Any]]) -> dict[tuple[str, str], Mapping[str, Any]]:
+    """Return (attack, norm) → its entry, of minimum-norm attacks, whose distance is that of all their budgets."""
+    return {(entry["name"], entry["norm"]): entry for entry in attacks if entry.get("distance")}
+
+
+def _certified(record: Mapping[str, Any]) -> _Found:
+    found = record["certified"]
+    if found is None:
+        return
+    about = {"group": "certification", "norm": "l2", "n": found["n"]}
+    for each in found["at"]:
+        yield about | {"metric": "certified_accuracy", "epsilon": each["radius"], **_of(each, "accuracy")}
+    for name in ("abstained", "average_radius"):
+        yield about | {"metric": name, "value": found[name]}
 
 
 def _corruptions(record: Mapping[str, Any]) -> _Found:

@@ -176,11 +176,13 @@ def identity(record: Record) -> dict[str, Any]:
         "criterion": plan.get("criterion"),
         "options": plan.get("options") or {},
         "eligibility": plan.get("eligibility"),
+        "unit": plan.get("unit") or "block",
         "choice": plan.get("choice") or "lowest",
+        "search": [plan.get(name) for name in ("budget", "search", "objective")],
         "variant": plan.get("variant"),
         "match": match.get("by"),
-        # Criteria may choose others for each seed; blocks that were named are the method.
-        "blocks": len(gone) if plan.get("criterion") else sorted(gone),
+        # Criteria may choose others for each seed, and searches another number; blocks that were named are the method.
+        "blocks": None if plan.get("budget") else len(gone) if plan.get("criterion") else sorted(gone),
         "after": after,
         # What was found at initialization has the weights of then, whether or not it was set back to them.
         "rewound": None if rewound == 0 and not after else rewound,
@@ -211,10 +213,10 @@ def name_method(record: Record) -> str:
         kind, facts = "layer ticket", [f"without {', '.join(plan['removed'])}"]
     elif method == "layer":
         control = _CONTROLS.get(str(plan.get("choice")))
-        kind, facts = (
-            "layer ticket",
-            [criterion, _count("block", len(plan["removed"])), *([control] if control else [])],
-        )
+        count = _count(_UNITS[plan.get("unit") or "block"], len(plan["removed"]))
+        size = [plan["budget"], plan["search"]] if plan.get("budget") else [count]
+        size += ["by whole tickets"] if plan.get("objective") == "ticket" else []
+        kind, facts = "layer ticket", [criterion, *size, *([control] if control else [])]
     elif method == "filter":
         kind, facts = "filter ticket", [criterion, *(["uniform"] if plan.get("variant") == "uniform" else [])]
         match = plan.get("match")
@@ -229,12 +231,14 @@ def name_method(record: Record) -> str:
     return f"{kind} ({', '.join(facts)})" if facts else kind
 
 
+_UNITS = {"block": "block", "attention": "attention branch", "mlp": "MLP branch"}
+"""What layer tickets lose, in words."""
 _CONTROLS = {"highest": "highest scores", "random-per-stage": "random per stage"}
 """Choice of blocks → the same in words; the lowest scores go without saying."""
 
 
 def _count(noun: str, count: int) -> str:
-    return f"{count} {noun}{'s' if count != 1 else ''}"
+    return f"{count} {noun}{('es' if noun.endswith('ch') else 's') if count != 1 else ''}"
 
 
 def name_context(record: Record) -> str:
@@ -285,4 +289,6 @@ def _content(record: Record) -> set[str]:
     if record.corruptions is not None:
         source = record.corruptions.source
         found |= {f"corruption {source} {record.seed} {name}" for name in record.corruptions.table}
+    if (proven := record.certified) is not None:
+        found |= {f"certified {proven.sigma} {proven.votes} {proven.votes_to_choose} {proven.alpha} {record.seed}"}
     return found | ({"latency"} if record.model.latency_ms else set())

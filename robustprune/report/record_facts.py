@@ -26,6 +26,7 @@ def describe_record(record: Record, group: str, name: str) -> dict[str, Any]:
                 ("Network", _network(record)),
                 ("Training", _flat(training)),
                 ("Evaluation", _evaluation(record)),
+                ("Optimality of attacks", _optimality(record)),
                 ("Environment", _flat(environment)),
             )
             if facts
@@ -37,7 +38,7 @@ def describe_record(record: Record, group: str, name: str) -> dict[str, Any]:
 def _network(record: Record) -> Facts:
     model = record.model
     filters = model.plan.get("removed_filters") or {}
-    shown_elsewhere = ("removed", "eligible", "removed_filters")
+    shown_elsewhere = ("removed", "removed_parts", "eligible", "removed_filters")
     return _flat(
         {
             "file": model.path or NONE,
@@ -67,6 +68,11 @@ def _evaluation(record: Record) -> Facts:
         facts["corruptions"] = f"{', '.join(found.table)}; {found.n:,} images each"
         facts["corrupted images"] = found.source
         facts["scale of lengths in pixels"] = NONE if found.scale is None else f"× {found.scale:.3g}"
+    if (proven := record.certified) is not None:
+        facts["certified"] = (
+            f"{proven.n:,} images, σ = {proven.sigma:g}, {proven.votes:,} votes after {proven.votes_to_choose:,} to "
+            f"choose, α = {proven.alpha:g}"
+        )
     if record.ood_summary is not None:
         facts["detection"] = record.ood_summary.protocol
     shown = _flat(facts)
@@ -77,6 +83,16 @@ def _evaluation(record: Record) -> Facts:
         reasons = {name: figures.reason for name, figures in entry.detectors.items() if figures.reason}
         shown += [(f"{name} on {entry.dataset}", reason) for name, reason in reasons.items()]
     return shown
+
+
+def _optimality(record: Record) -> Facts:
+    return [
+        (
+            f"{entry.name}, {entry.norm}",
+            f"{entry.optimality:.3f}; none comes closer on {100 * entry.nearest:.1f} % of the broken images",
+        )
+        for entry in record.optimality
+    ]
 
 
 def _attack(entry: AttackEntry) -> dict[str, Any]:

@@ -19,6 +19,7 @@ SHORT = {
     "pruning": "method",
     "attacks": "names",
     "corruptions": "names",
+    "certify": "sigma",
     "until": "verdict",
 }
 """Group of settings → the one that a bare value stands for: ``recipe: paper`` is ``recipe: {name: paper}``."""

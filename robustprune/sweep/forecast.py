@@ -110,6 +110,10 @@ class Forecast:
         fitted = min(len(self.data.require("train")), 50_000) / self._images(asked) if ood_sets else 0
         gradients = sum(_steps(own) for own in attacks.get("options", {}).values())
         attacked = 3.0 * gradients * attacks.get("restarts", 1) * len(attacks.get("epsilons", ()))
+        certified = asked.get("certify", {"n": 0, "n0": 0, "limit": None})
+        attacked += (
+            (certified["n"] + certified["n0"]) * (certified["limit"] or self._images(asked)) / self._images(asked)
+        )
         return float(1 + _corrupted(asked["corruptions"]) + len(asked["shift"]) + ood_sets + fitted + attacked)
 
 

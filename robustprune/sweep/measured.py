@@ -39,6 +39,8 @@ def resolve_evaluation(asked: Evaluation, data: ImageData) -> tuple[dict[str, An
         "shift": _shift(asked, data, watched),
         "ood": _ood(asked, data, watched) if asked.ood.sets else {},
     }
+    if asked.certify.sigma is not None:
+        resolved["certify"] = asked.certify.model_dump(mode="json")
     return resolved, watched
 
 

@@ -15,7 +15,7 @@ from robustprune.data import ImageData, load_data
 from robustprune.errors import RobustPruneError, SweepError
 from robustprune.models import build_model
 from robustprune.models.user_file import own_code
-from robustprune.pruning import make_criterion
+from robustprune.pruning import make_criterion, spell_search
 from robustprune.pruning.criteria.by_name import criterion_files
 from robustprune.runtime.files import hash_json
 from robustprune.runtime.progress import counted, shown_progress
@@ -129,10 +129,16 @@ class _Resolver:
             masks = {"method": "weight", "sparsity": asked.sparsity, "rounds": rounds}
             return self._stage(run, "prune", {**scoring, **masks}, base)
         target = "blocks" if asked.method == "layer" else "filters"
-        inputs = {**origin, **asked.model_dump(mode="json", include={"method", "blocks", "eligibility"})}
+        # Only branches name themselves: what was made before there were such units keeps its address.
+        unit = {} if asked.unit == "block" else {"unit": asked.unit}
+        inputs = {**origin, **asked.model_dump(mode="json", include={"method", "blocks", "eligibility"}), **unit}
+        if asked.budget is not None:
+            inputs |= {"budget": asked.budget, "search": spell_search(asked.search)}
         if asked.criterion is None:  # blocks are named
             return self._stage(run, "prune", inputs, base)
-        needs = {**base, "scores": self._stage(run, "score", {**scoring, "of": target}, base)}
+        if asked.objective == "ticket" and asked.method == "layer":  # tickets are scored as the search comes upon them
+            return self._stage(run, "prune", {**inputs, **scoring, "objective": "ticket"}, base)
+        needs = {**base, "scores": self._stage(run, "score", {**scoring, "of": target, **unit}, base)}
         if asked.choice != "lowest":
             inputs["choice"] = asked.choice
         if asked.method != "layer":

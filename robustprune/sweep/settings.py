@@ -114,10 +114,14 @@ class RunSettings(Request):
             return f"dense{order} seed {self.seed}"
         named = f"without {', '.join(asked.blocks)}" if isinstance(asked.blocks, tuple) else asked.blocks
         size = named if asked.sparsity is None else asked.sparsity
+        if asked.budget is not None:
+            by_ticket = " by ticket" if asked.objective == "ticket" else ""
+            size = f"{asked.budget} {asked.search}{by_ticket}"
         chosen = f" {asked.choice}" if asked.choice != "lowest" else ""
         rewound = f" from {asked.rewind}" if asked.rewind != 0 else ""
         by = "" if asked.criterion is None else f" {asked.criterion}"
-        return f"{asked.method}{by} {size}{chosen}{rewound}{order} seed {self.seed}"
+        unit = "" if asked.unit == "block" else f" {asked.unit}"
+        return f"{asked.method}{unit}{by} {size}{chosen}{rewound}{order} seed {self.seed}"
 
     @property
     def key(self) -> str:

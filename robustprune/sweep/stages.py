@@ -23,7 +23,7 @@ from robustprune.evaluation import evaluate, relate_to_dense
 from robustprune.evaluation.requests import Evaluation
 from robustprune.models import build_model
 from robustprune.models.user_file import own_code
-from robustprune.pruning import BlockScores, FilterScores
+from robustprune.pruning import BlockScores, FilterScores, TicketScores, score_tickets
 from robustprune.records import load_record
 from robustprune.runtime.devices import choose_device
 from robustprune.runtime.environment import describe_environment
@@ -44,7 +44,7 @@ Tell = Callable[[str, float], None]
 """Called with what is being done and how much of it is done, from 0 to 1."""
 
 _STARTED = "started.json"
-_OF_A_CUT = ("method", "blocks", "eligibility", "choice", "match_by")
+_OF_A_CUT = ("method", "blocks", "unit", "budget", "search", "objective", "eligibility", "choice", "match_by")
 
 
 @dataclass(frozen=True)
@@ -150,10 +150,12 @@ def find_weights(job: Job) -> None:
 def score_network(job: Job) -> None:
     """Score blocks, or filters."""
     method = "layer" if job.inputs["of"] == "blocks" else "filter"
-    asked = Pruning(method, criterion=job.inputs["criterion"], options=job.inputs["options"])
+    own = {name: job.inputs[name] for name in ("criterion", "options", "unit") if name in job.inputs}
+    asked = Pruning(method, **own)
     found = score(job.base(), job.data(), asked, job.inputs["seed"], job.device, job.reporting_work)
+    assert not isinstance(found, TicketScores), "a search scores whole tickets itself"
     values = {name: value if isinstance(value, float) else value.tolist() for name, value in found.items()}
-    own = {name: getattr(found, name) for name in ("criterion", "options", "seed", "seconds")}
+    own = {name: getattr(found, name) for name in ("criterion", "options", "seed", "seconds", "unit")}
     write_atomically(job.work / "scores.json", json.dumps({"scores": values, **own}, indent=2).encode())
 
 
@@ -167,10 +169,18 @@ def prune_network(job: Job) -> None:
     else:
         asked = {name: value for name, value in inputs.items() if name in _OF_A_CUT}
         match = job.ticket("match") if "match" in job.stage.needs else None
-        scores = _read_scores(job.needed("scores", "scores.json")) if "scores" in job.stage.needs else None
-        ticket = cut(base, scores, Pruning(**asked), match)
+        ticket = cut(base, _scores_of(job, base), Pruning(**asked), match)
     ticket.network.cpu()
     ticket.save(job.work / "ticket.pt")
+
+
+def _scores_of(job: Job, base: Ticket) -> BlockScores | TicketScores | FilterScores | None:
+    """Return the scores that a stage left, or what scores whole tickets; None where blocks are named."""
+    inputs = job.inputs
+    if inputs.get("objective") == "ticket":
+        how = {"seed": inputs["seed"], "device": job.device, "work": job.reporting_work, **inputs["options"]}
+        return score_tickets(base.network, job.data(), inputs["criterion"], unit=inputs.get("unit", "block"), **how)
+    return _read_scores(job.needed("scores", "scores.json")) if "scores" in job.stage.needs else None
 
 
 def _read_scores(path: Path) -> BlockScores | FilterScores:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
+from robustprune.cost import read_budget
 from robustprune.errors import TableError
 from robustprune.metrics.seeds import SeedMean, mean_over_seeds
-from robustprune.registry import suggest
 from robustprune.tables.ticket_table import TicketTable, is_smaller_better
 
 _COSTS = ("macs", "parameters", "filters", "training_memory", "training_seconds")
@@ -54,17 +53,23 @@ def best_tickets(
     """
     for metric in metrics:
         table.check_metric(metric)
-    rows = [row for row in table.rows if row["method"] == "dense"]
-    dense = {name: value for name in _COSTS if (value := _mean(rows, name))}  # a network may have no filters
+    dense = dense_costs(table)
     kept = dict.fromkeys((row["method"], row["kept"], row["match_by"]) for row in table.rows)
     found = [_describe(table, key, metrics, dense) for key in kept]
     if budget is not None:
-        cost, most = _parse(budget, dense)
-        found = [each for each in found if each.costs[cost] <= most]
+        asked = read_budget(budget, dense, TableError)
+        most = asked.most(dense[asked.cost]) / dense[asked.cost]
+        found = [each for each in found if each.costs[asked.cost] <= most]
         if not found:
             raise TableError(f"no network of {table.name} keeps within {budget}")
     found.sort(key=lambda each: -_sign(metrics[0]) * each.values[metrics[0]].mean)
     return [_with_rank(each, found, metrics) for each in found]
+
+
+def dense_costs(table: TicketTable) -> dict[str, float]:
+    """Return what the dense networks of a table cost, as the mean over seeds; what costs nothing is left out."""
+    rows = [row for row in table.rows if row["method"] == "dense"]
+    return {name: value for name in _COSTS if (value := _mean(rows, name))}  # a network may have no filters
 
 
 def _describe(
@@ -84,18 +89,6 @@ def _describe(
 def _mean(rows: Sequence[dict[str, Any]], name: str) -> float:
     known = [row[name] for row in rows if row[name] is not None]
     return float(np.mean(known)) if known else 0.0
-
-
-def _parse(budget: str, dense: dict[str, float]) -> tuple[str, float]:
-    """Return a cost, and the share of the dense network's that it may be at most."""
-    found = re.fullmatch(r"\s*(\w+)\s*<=\s*([\d.,_]+(?:e\d+)?)\s*(%?)\s*", budget)
-    if found is None:
-        raise TableError(f"a budget is COST<=NUMBER or COST<=SHARE%, such as macs<=60%, not {budget!r}")
-    cost, number, percent = found.groups()
-    if cost not in dense:
-        raise TableError(f"there is no cost {cost!r}.{suggest(cost, dense)} Known: {', '.join(dense)}.")
-    value = float(number.replace(",", "").replace("_", ""))
-    return cost, value / 100 if percent else value / dense[cost]
 
 
 def _sign(metric: str) -> int:

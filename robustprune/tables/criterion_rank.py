@@ -143,7 +143,7 @@ def judge_scores(
     return _over_seeds(judged, 0), {size: _over_seeds(judged, size) for size in sizes}
 
 
-_BOUNDS = {"tau": (-1.0, 1.0), "percentile": (0.0, 100.0), "regret": (0.0, math.inf)}
+BOUNDS = {"tau": (-1.0, 1.0), "percentile": (0.0, 100.0), "regret": (0.0, math.inf)}
 _Figures = dict[str, float | None]
 _Judged = dict[int, list[dict[int, _Figures]]]
 
@@ -216,5 +216,5 @@ def _over_seeds(
             values = [value for own in drawn if (value := own.get(size, {}).get(name)) is not None]
             by_seed += [float(np.mean(values))] if values else []
         if by_seed:
-            figures[name] = mean_over_seeds(by_seed, bounds=_BOUNDS[name.partition("_")[0]])
+            figures[name] = mean_over_seeds(by_seed, bounds=BOUNDS[name.partition("_")[0]])
     return figures

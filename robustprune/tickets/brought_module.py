@@ -56,7 +56,7 @@ def is_cut(network: nn.Module, weights: Mapping[str, Any], header: TicketHeader)
     """Return whether a network lacks all that a plan removes already, as one does that was cut out in this process."""
     modules = dict(network.named_modules())
     is_alike = _forms(network.state_dict()) == _forms(weights)
-    return is_alike and all(isinstance(modules.get(name), RemovedBlock) for name in header.plan.removed)
+    return is_alike and all(isinstance(modules.get(name), RemovedBlock) for name in header.plan.gone)
 
 
 def with_code(architecture: Architecture, path: Path, code: str | Path | None) -> Architecture:
@@ -94,7 +94,7 @@ def _misfits(module: nn.Module, weights: Any, header: TicketHeader) -> Iterator[
         yield "fits no ticket without named weights"
         return
     mine, theirs = _forms(module.state_dict()), _forms(weights)
-    removed = tuple(f"{name}." for name in header.plan.removed)
+    removed = tuple(f"{name}." for name in header.plan.gone)
     yield from _listed("lacks", [name for name in theirs if name not in mine])
     yield from _listed("has beyond it", [name for name in mine if name not in theirs and not name.startswith(removed)])
     if not header.plan.removed_filters:  # which change shapes

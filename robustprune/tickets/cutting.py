@@ -16,8 +16,11 @@ from robustprune.pruning import (
     Choice,
     Eligibility,
     Masks,
+    TicketScores,
+    Unit,
     apply_masks,
     check_eligibility,
+    check_unit,
     choose_blocks,
     eligible_blocks,
     find_blocks,
@@ -26,67 +29,103 @@ from robustprune.pruning import (
     named_blocks,
     named_criterion,
     remove_blocks,
+    spell_search,
 )
 from robustprune.pruning.scoring import settle_options
 from robustprune.runtime.devices import Device
 from robustprune.runtime.environment import describe_environment
 from robustprune.runtime.work import Work
+from robustprune.tickets.budgeted import choose_within, read_cut_budget
 from robustprune.tickets.header import Plan
 from robustprune.tickets.ticket import Ticket
 
 
 def prune_layers(
     model: nn.Module | Ticket,
-    scores: BlockScores | None = None,
+    scores: BlockScores | TicketScores | None = None,
     *,
-    blocks: int | Collection[str],
+    blocks: int | Collection[str] | None = None,
+    budget: str | None = None,
+    search: str = "greedy",
     eligibility: Eligibility = "paper",
     choice: Choice = "lowest",
+    unit: Unit | None = None,
     data: AnyData | None = None,
 ) -> Ticket:
     """Remove the least important blocks of a network for real, or those that are named, and return the ticket.
 
+    ``prune_layers(model, scores, blocks=4)``, ``prune_layers(model, blocks=["layer1.1"])``, or
+    ``prune_layers(model, scores, budget="macs<=60%", search="beam:width=16")``.
+
     Args:
         model: A network, left as it is, or a ticket (whose data set and seed are kept).
-        scores: From :func:`robustprune.score_blocks` on that network; None where blocks are named.
+        scores: From :func:`robustprune.score_blocks` on that network; None where blocks are named. With a budget also
+            from :func:`robustprune.score_tickets`.
         blocks: How many go; or the names of those that do, which may be any that :func:`robustprune.find_blocks` finds
             removable.
+        budget: In place of ``blocks``, what the ticket may cost at most: ``macs<=60%`` of the network's,
+            ``parameters<=200000``; also ``filters``, ``training_memory`` and ``inference_memory`` (bytes, with batches
+            of 128), or ``latency`` (ms for one image, measured on this machine's processor or where the network is).
+        search: With a budget, which blocks go. ``greedy``: those of the lowest scores, until the budget is met.
+            ``beam``, ``evolution``, ``exhaustive``: of the sets that can go together and meet it, that whose summed
+            scores are lowest, or whose ticket scores highest, as far as the search comes upon it.
         eligibility: Which may go, of those that are ranked: ``paper``, ``strict`` or ``identity``.
         choice: ``lowest``, or a control: ``highest``, the most important ones; ``random-per-stage``, as many of each
             stage as ``lowest`` takes, at random by the scores' seed.
+        unit: What named blocks are: ``block``, the default, or ``attention`` or ``mlp``, branches of such. Scores know
+            what was scored.
         data: The image set to remember; a ticket remembers its own.
 
     Raises:
-        PruningError: More blocks than can go, a name of none that can, or scores that do not fit.
+        PruningError: More blocks than can go, a name of none that can, scores that do not fit, or a budget that is met
+            anyway, or cannot be.
     """
     data = None if data is None else as_data(data, "train")
-    if isinstance(blocks, int) == (scores is None):
-        raise PruningError(
-            "blocks go by a number and their scores, or by their names and no scores: prune_layers(model, scores, "
-            "blocks=4), or prune_layers(model, blocks=['layer1.1'])"
-        )
+    if scores is not None and unit not in (None, scores.unit):
+        raise PruningError(f"the scores are of the unit {scores.unit!r}, not {unit!r}; score the unit that is to go")
+    unit = check_unit((unit or "block") if scores is None else scores.unit)
     source = source_of(model, data, None if scores is None else scores.architecture)
-    found = find_blocks(source.network)
-    if isinstance(blocks, int) and scores is not None:
-        rule = check_eligibility(eligibility)
+    found = find_blocks(source.network, unit=unit)
+    ranked: dict[str, Any] = {}
+    rule = check_eligibility(eligibility)
+    if budget is not None and blocks is None and scores is not None:
+        how: dict[str, Any] = {"search": search, "eligibility": rule, "choice": choice}
+        chosen = choose_within(source.network, found, scores, budget, **how)
+        ranked = {"budget": str(read_cut_budget(budget)), "search": spell_search(search)}
+        ranked |= {"objective": "ticket" if isinstance(scores, TicketScores) else "blocks"}
+    elif isinstance(blocks, int) and budget is None and isinstance(scores, BlockScores):
         chosen = choose_blocks(found, scores, blocks, rule, choice=choice, seed=scores.seed)
-        ranked = {name: getattr(scores, name) for name in ("criterion", "options", "seed")}
-        ranked |= {"choice": choice, "scoring_seconds": scores.seconds}
+    elif blocks is not None and not isinstance(blocks, int) and budget is None and scores is None:
+        rule, chosen = "identity", named_blocks(found, blocks)
     else:
-        rule, chosen, ranked = "identity", named_blocks(found, blocks), {}  # type: ignore[arg-type]
-    removed = {block.name: block.residue for block in chosen if block.residue is not None}
-    within = tuple(f"{name}." for name in removed)
+        raise PruningError(
+            "blocks go by a number and their scores, by a budget and scores, or by their names and no scores: "
+            "prune_layers(model, scores, blocks=4), prune_layers(model, scores, budget='macs<=60%'), or "
+            "prune_layers(model, blocks=['layer1.1'])"
+        )
+    if scores is not None:
+        ranked |= {name: getattr(scores, name) for name in ("criterion", "options", "seed")}
+        ranked |= {"choice": choice, "scoring_seconds": scores.seconds}
+    removed = {name: residue for block in chosen for name, residue in block.leaves.items()}
+    within, own = tuple(f"{name}." for name in removed), {block.name for block in chosen}
+    before = source.plan.model_copy(
+        update={
+            name: {part: gone for part, gone in getattr(source.plan, name).items() if not part.startswith(within)}
+            for name in ("removed", "removed_parts", "removed_filters")
+        }
+    )
     plan = Plan(
         method="layer",
-        removed={**source.plan.removed, **removed},
-        removed_filters={
-            name: gone for name, gone in source.plan.removed_filters.items() if not name.startswith(within)
-        },
+        unit=unit,
+        removed={**before.removed, **{name: residue for name, residue in removed.items() if name in own}},
+        removed_parts={**before.removed_parts, **{name: gone for name, gone in removed.items() if name not in own}},
+        removed_filters=before.removed_filters,
         eligible=tuple(block.name for block in eligible_blocks(found, rule)),
         eligibility=rule,
         **ranked,
     )
-    ticket = derive_ticket(source, remove_blocks(source.network, removed), plan, data, scores=scores or {})
+    kept = scores if isinstance(scores, BlockScores) else {}
+    ticket = derive_ticket(source, remove_blocks(source.network, removed), plan, data, scores=kept)
     is_dense = not (source.plan.removed or source.plan.removed_filters)
     ticket.dense_blocks = source.dense_blocks or (found if is_dense or source.architecture.is_module else ())
     return ticket
@@ -152,7 +191,9 @@ def prune_weights(
     apply_masks(network, masks)
     plan = Plan(
         method="weight",
+        unit=source.plan.unit,
         removed=source.plan.removed,
+        removed_parts=source.plan.removed_parts,
         removed_filters=source.plan.removed_filters,
         sparsity=sparsity,
         rounds=rounds,

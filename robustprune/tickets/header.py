@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from robustprune.models import Architecture
-from robustprune.pruning import Choice, Eligibility, FilterVariant, Residue
+from robustprune.pruning import Choice, Eligibility, FilterVariant, Residue, Unit
 
 MatchBy = Literal["filters", "macs", "params"]
 
@@ -40,11 +40,17 @@ class Plan(BaseModel):
     Attributes:
         method: "none" for a dense network, "layer" for removed blocks, "filter" for removed filters, "weight" for
             masked weights.
+        unit: What went: whole blocks, or attention or MLP branches of blocks, which ``removed`` then has.
         removed: Block name → what remains of it, in order of removal.
+        removed_parts: What else went with branches, such as their normalization → what remains of it.
         removed_filters: Convolution → which of its filters are gone, as the dense network numbers them.
         eligible: The blocks that could have gone, or the convolutions that could have lost filters.
         eligibility: The rule that decided which blocks.
         choice: Which blocks of the ranking went: those of the lowest scores, or a control; None where none went.
+        budget: What the ticket was to cost at most, as a share of the network that it was cut out of; None where blocks
+            went by number or name.
+        search: The search that chose blocks within it, with its options.
+        objective: What it searched by: the scores of ``blocks``, or of the whole ``ticket``.
         variant: How filters were chosen: by one ranking, or uniformly over the convolutions.
         match: The ticket whose cost was to be matched, and how close this one came.
         sparsity: The share of all convolution and linear weights that is masked; None with other methods.
@@ -62,11 +68,16 @@ class Plan(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     method: Literal["none", "layer", "filter", "weight"] = "none"
+    unit: Unit = "block"
     removed: dict[str, Residue] = Field(default_factory=dict)
+    removed_parts: dict[str, Residue] = Field(default_factory=dict)
     removed_filters: dict[str, tuple[Annotated[int, Field(ge=0, strict=True)], ...]] = Field(default_factory=dict)
     eligible: tuple[str, ...] = ()
     eligibility: Eligibility | None = None
     choice: Choice | None = None
+    budget: str | None = None
+    search: str | None = None
+    objective: Literal["blocks", "ticket"] | None = None
     variant: FilterVariant | None = None
     match: Match | None = None
     sparsity: float | None = Field(default=None, gt=0, lt=1)
@@ -77,6 +88,16 @@ class Plan(BaseModel):
     scoring_seconds: float = 0.0
     rewound_to: int | Literal["random", "shuffled"] | None = None
     earlier: tuple[Plan, ...] = ()
+
+    @property
+    def gone(self) -> dict[str, Residue]:
+        """All modules that are removed, branches and what goes with them, and what remains of each."""
+        return {**self.removed, **self.removed_parts}
+
+    @property
+    def units(self) -> list[Unit]:
+        """What went in any of the rounds."""
+        return sorted({each.unit for each in (self, *self.earlier)})
 
 
 class DataDescription(BaseModel):

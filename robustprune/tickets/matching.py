@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from torch import nn
 
-from robustprune.cost import measure_block_macs, measure_cost
+from robustprune.cost import measure_block_costs, measure_cost
 from robustprune.data import AnyData, as_data
 from robustprune.errors import PruningError, PruningWarning
 from robustprune.pruning import (
@@ -71,7 +71,9 @@ def prune_filters(
     exhausted = all(counts[name] == len(values) - 1 for name, values in scores.items())
     plan = Plan(
         method="filter",
+        unit=source.plan.unit,
         removed=source.plan.removed,
+        removed_parts=source.plan.removed_parts,
         removed_filters=_with_dense_numbers(source, removed),
         eligible=tuple(scores),
         criterion=scores.criterion,
@@ -145,22 +147,11 @@ def _prices(network: nn.Module, blocks: Sequence[Block], convolutions: Sequence[
     """
     modules = dict(network.named_modules())
     spare = [name for name in convolutions if modules[name].out_channels > 1]
-    before = _block_costs(network, blocks, by)
-    after = _block_costs(remove_filters(network, {name: [0] for name in spare}, blocks=blocks), blocks, by)
+    before = measure_block_costs(network, blocks, _COSTS[by])
+    fewer = remove_filters(network, {name: [0] for name in spare}, blocks=blocks)
+    after = measure_block_costs(fewer, blocks, _COSTS[by])
     prices = dict.fromkeys(convolutions, 0)
     for name in spare:
         home = next(block for block in before if name.startswith(f"{block}."))
         prices[name] = before[home] - after[home]
     return prices
-
-
-def _block_costs(network: nn.Module, blocks: Sequence[Block], by: MatchBy) -> dict[str, int]:
-    if by == "macs":
-        return measure_block_macs(network, blocks)
-    costs = {}
-    for block in blocks:
-        layers = network.get_submodule(block.name).modules()
-        filters = (layer.out_channels for layer in layers if isinstance(layer, nn.modules.conv._ConvNd))
-        parameters = (weight.numel() for weight in network.get_submodule(block.name).parameters())
-        costs[block.name] = sum(filters if by == "filters" else parameters)
-    return costs

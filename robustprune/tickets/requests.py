@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from robustprune.errors import PruningError, RobustPruneError
-from robustprune.pruning import Choice, Eligibility, named_criterion
+from robustprune.pruning import Choice, Eligibility, Unit, make_search, named_criterion
 from robustprune.runtime.requests import Request
+from robustprune.tickets.budgeted import Objective, read_cut_budget
 from robustprune.tickets.header import MatchBy
 
 Method = Literal["dense", "layer", "filter", "filter-uniform", "weight"]
@@ -22,6 +23,11 @@ def _count_or_names(blocks: Any) -> Any:
     if blocks is None or (isinstance(blocks, int) and not isinstance(blocks, bool) and blocks >= 1):
         return blocks
     raise ValueError(f"give a number of at least 1, or a list of blocks by name, not {blocks!r}")
+
+
+def _checked_search(search: str) -> str:
+    make_search(search)
+    return search
 
 
 Blocks = Annotated[int | tuple[str, ...] | None, BeforeValidator(_count_or_names)]
@@ -37,6 +43,11 @@ class Pruning(Request):
             several, ``grasp+cka``, by the sum of their ranks. A layer ticket whose blocks are named has none.
         options: Options of the criterion; whatever keyword is no other field is one.
         blocks: How many blocks go, or which, by name; of filter tickets, from the layer ticket that is matched.
+        unit: What a block is: ``block``, a whole one, or the ``attention`` or ``mlp`` branches of a transformer's.
+        budget: In place of ``blocks``, what the ticket may cost at most: ``macs<=60%`` of the dense network's.
+        search: With a budget, which blocks go: ``greedy``, ``beam:width=8``, ``evolution`` or ``exhaustive``, see
+            :func:`robustprune.prune_layers`.
+        objective: What a search goes by: the summed scores of ``blocks``, or the score of the whole ``ticket``.
         sparsity: The share of weights that is masked.
         rounds: In how many rounds; by default as many as the criterion wants.
         eligibility: Which blocks may go: ``paper``, ``strict`` or ``identity``.
@@ -56,6 +67,10 @@ class Pruning(Request):
     criterion: str | None = None
     options: dict[str, Any] = Field(default_factory=dict)
     blocks: Blocks = None
+    unit: Unit = "block"
+    budget: Annotated[str, AfterValidator(lambda text: str(read_cut_budget(text)))] | None = None
+    search: Annotated[str, AfterValidator(_checked_search)] = "greedy"
+    objective: Objective = "blocks"
     sparsity: Annotated[float, Field(gt=0, lt=1)] | None = None
     rounds: Count | None = None
     eligibility: Eligibility = "paper"
@@ -76,24 +91,43 @@ class Pruning(Request):
         needed: tuple[str, ...] = ("criterion", "blocks")
         unused: tuple[str, ...] = ("sparsity",)
         if self.method == "dense":
-            needed, unused = (), ("criterion", "blocks", "sparsity")
+            needed, unused = (), ("criterion", "blocks", "budget", "sparsity")
         elif self.method == "weight":
-            needed, unused = ("criterion", "sparsity"), ("blocks",)
+            needed, unused = ("criterion", "sparsity"), ("blocks", "budget")
+        elif self.budget is not None:
+            needed, unused = ("criterion",), ("sparsity", "blocks")
         elif self.method == "layer" and isinstance(self.blocks, tuple):
             needed = ("blocks",)
         for name in needed:
             if getattr(self, name) is None:
-                raise PruningError(f"the method {self.method!r} needs {name}")
+                instead = ", or a budget" if name == "blocks" else ""
+                raise PruningError(f"the method {self.method!r} needs {name}{instead}")
         if self.method == "layer" and isinstance(self.blocks, tuple) and self.criterion is not None:
             raise PruningError("blocks that are named go without a criterion; leave one of the two out")
+        if self.budget is not None and self.blocks is not None:
+            raise PruningError("blocks say how many go, and a budget leaves that to a search; leave one of the two out")
         for name in unused:
             if getattr(self, name) is not None:
                 raise PruningError(f"the method {self.method!r} has no use for {name}; leave it out, or set it to null")
+        self._check_search()
         if self.choice != "lowest" and self.method != "layer":
             raise PruningError(f"the choice {self.choice!r} is one of blocks; leave it out for {self.method!r}")
+        if self.unit != "block" and self.method != "layer":
+            raise PruningError(
+                f"the unit {self.unit!r} belongs to the method 'layer'; leave it out for {self.method!r}"
+            )
         if self.at_init and self.method != "dense" and str(self.rewind) not in ("0", "0%", "random", "shuffled"):
             raise PruningError(
                 "a ticket found at initialization starts there: rewind to 0, random or shuffled, or set at_init to "
                 "false"
             )
         return self
+
+    def _check_search(self) -> None:
+        """Refuse what only a search takes where there is none, and a control of a ranking where none is walked."""
+        if (self.search, self.objective) == ("greedy", "blocks"):
+            return
+        if self.budget is None:
+            raise PruningError("search and objective choose within a budget; give one, such as macs<=60%, or no search")
+        if self.choice != "lowest":
+            raise PruningError(f"the choice {self.choice!r} is one of a ranking; leave search and objective out")

@@ -189,18 +189,28 @@ def apply_plan(
             there or cannot go.
     """
     if plan.removed or plan.removed_filters:
-        blocks = blocks or find_blocks(network)
-        strange = [name for name in plan.removed if name not in {block.name for block in blocks}]
-        if strange:
+        if not blocks or not plan.removed.keys() <= {block.name for block in blocks}:
+            blocks = planned_blocks(network, plan)
+        known = {block.name: block for block in blocks}
+        strange = [name for name in plan.removed if name not in known]
+        parts = {name for block in plan.removed if block in known for name, _ in known[block].parts}
+        if strange := strange or sorted(plan.removed_parts.keys() - parts):
             raise TicketError(f"its plan removes {strange[0]!r}, which is no residual block of the network")
+        whole = tuple(block for block in blocks if block.unit == "block")
         try:
-            network = remove_filters(remove_blocks(network, plan.removed), plan.removed_filters, blocks=blocks)
+            network = remove_filters(remove_blocks(network, plan.gone), plan.removed_filters, blocks=whole)
         except PruningError as error:
             raise TicketError(f"its plan cannot be carried out: {error}") from error
     if masks:
         network = copy_network(network)
         apply_masks(network, masks)
     return network
+
+
+def planned_blocks(network: nn.Module, plan: Plan) -> tuple[Block, ...]:
+    """Return the blocks of a dense network that a plan may name, or branches of blocks where it removes such."""
+    units = plan.units if "block" in plan.units or not plan.removed_filters else [*plan.units, "block"]
+    return tuple(block for unit in units for block in find_blocks(network, unit=unit))
 
 
 def load_ticket(path: str | Path, *, into: nn.Module | None = None, model_code: str | Path | None = None) -> Ticket:
@@ -236,7 +246,8 @@ def load_ticket(path: str | Path, *, into: nn.Module | None = None, model_code: 
     try:
         network = build_network(architecture) if module is None else module
         if module is None or not is_cut(module, content["weights"], header):
-            blocks = find_blocks(network) if header.plan.removed or header.plan.removed_filters else ()
+            is_whole = not (header.plan.removed or header.plan.removed_filters)
+            blocks = () if is_whole else planned_blocks(network, header.plan)
             network = apply_plan(network, header.plan, blocks=blocks)
         set_weights(network, content["weights"])
     except RobustPruneError as error:

@@ -34,7 +34,7 @@ ATTACKS = {
         "fmn",
     ),
     "l2": ("pgd", "pgd-dlr", "apgd-t", "fab-t", "square", "ddn"),
-    "l1": ("pgd", "pgd-dlr", "fab-t", "fmn"),
+    "l1": ("pgd", "pgd-dlr", "apgd-ce", "apgd-t", "fab-t", "square", "fmn"),
 }
 
 

@@ -119,5 +119,5 @@ def test_the_ensemble_copes_with_few_classes(classes):
 
 
 def test_apgd_is_not_for_every_norm(network, test_images, test_labels):
-    with pytest.raises(AttackError, match="'pgd' or 'fab-t'"):
-        run_attack(network, test_images, test_labels, "apgd-ce", norm="l1", epsilon=1)
+    with pytest.raises(AttackError, match="'fmn' or 'sigma-zero'"):
+        run_attack(network, test_images, test_labels, "apgd-ce", norm="l0", epsilon=1)

@@ -9,10 +9,10 @@ import torch
 from torch import nn
 
 from robustprune.attacks import ATTACKS, Attack, attack_options, fgsm, parse_epsilon, pgd, register_attack, run_attack
+from robustprune.attacks.ddn import attack as ddn
 from robustprune.attacks.losses import LOSSES
 from robustprune.attacks.registry import ENGINE_OPTIONS
 from robustprune.attacks.requests import Attacks
-from robustprune.attacks.square import attack as square
 from robustprune.errors import AttackError, ModelError, UnknownNameError
 from robustprune.registry import with_options
 
@@ -192,11 +192,11 @@ def test_a_loss_may_be_a_function(network, test_images, test_labels):
 
 def test_a_part_that_does_not_know_the_norm_is_refused(network, test_images, test_labels):
     def whole(problem):
-        problem.run_stage("search", square)
+        problem.run_stage("search", ddn)
 
     try:
         register_attack("whole")(whole)
-        with pytest.raises(AttackError, match="'search' is for linf and l2"):
+        with pytest.raises(AttackError, match="'search' is for l2"):
             run_attack(network, test_images[:5], test_labels[:5], "whole", norm="l1", epsilon=4)
     finally:
         del ATTACKS._registered["whole"]

@@ -49,7 +49,8 @@ def test_tolerances_by_kind():
     assert read_tolerance(TOLERANCES) == TOLERANCES
     assert read_tolerance({}) == TOLERANCES
     assert read_tolerance({"auroc": "std", "nll": 0.1}) == {**TOLERANCES, "auroc": "std", "nll": 0.1}
-    of_shares = {"accuracy", "robust_accuracy", "corruption_accuracy", "shift_accuracy", "auroc", "ece"}
+    of_shares = {"accuracy", "robust_accuracy", "corruption_accuracy", "shift_accuracy", "certified_accuracy"}
+    of_shares |= {"auroc", "ece"}
     assert {kind for kind, value in read_tolerance(3).items() if value == 3} == of_shares
     assert set(read_tolerance("std").values()) == {"std"}
     assert write_tolerances(TOLERANCES, ["accuracy", "auroc[msp svhn]", "auroc[knn svhn]", "ece", "nll", "macs"]) == (

@@ -304,11 +304,11 @@ def test_a_norm_that_an_attack_does_not_know_is_found_out_first(digits: ImageDat
         def forward(self, images: torch.Tensor) -> torch.Tensor:
             pytest.fail("asked before it was known that the attacks can be run")
 
-    with pytest.raises(AttackError, match=f"'{name}' is for linf and l2; in l1, attack with 'pgd' or 'fab-t'"):
-        evaluate(Untouched(), digits, attacks=Attacks(["pgd", name], epsilons=["4"], norm="l1"), limit=10)
+    with pytest.raises(AttackError, match=f"'{name}' is for linf, l2 and l1; in l0, attack with 'fmn' or"):
+        evaluate(Untouched(), digits, attacks=Attacks(["fmn", name], epsilons=["4"], norm="l0"), limit=10)
     labels = torch.zeros(1, dtype=torch.long)
-    with pytest.raises(AttackError, match="is for linf and l2"):
-        run_attack(Untouched(), torch.zeros(1, 1, 8, 8), labels, name, norm="l1", epsilon=4)
+    with pytest.raises(AttackError, match="is for linf, l2 and l1"):
+        run_attack(Untouched(), torch.zeros(1, 1, 8, 8), labels, name, norm="l0", epsilon=4)
 
 
 def test_a_step_may_be_a_fraction(run: Run) -> None:

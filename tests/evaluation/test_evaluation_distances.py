@@ -9,9 +9,12 @@ import pytest
 from support import Run
 
 from robustprune.attacks.requests import Attacks
+from robustprune.comparison import compare
 from robustprune.data import ImageData
 from robustprune.errors import AttackError
 from robustprune.evaluation import evaluate
+from robustprune.metrics import resampled_medians
+from robustprune.metrics.detection import bootstrap_counts
 from robustprune.models import build_model
 from robustprune.records import load_record
 from robustprune.tickets.ticket import Ticket
@@ -45,9 +48,13 @@ def test_one_search_fills_the_curve_and_the_distances(ticket: Ticket, digits: Im
     assert record.curves[0].median_minimal_epsilon == pytest.approx(np.sort(distances)[20], rel=1e-6)
     assert record.attacks[3].distance is None
     assert "attack3_distance" not in samples
+    assert {entry.name for entry in record.optimality} == {"fmn", "pgd"}
+    frame = record.to_frame()
+    assert frame[frame.metric == "median_distance"].value.tolist() == [entry.distance.median]
     record.save(tmp_path / "record.json")
     again = load_record(tmp_path / "record.json")
     assert again.attacks == record.attacks
+    assert again.optimality == record.optimality
     assert again.samples is not None
     assert np.array_equal(again.samples["attack2_distance"], distances)
 
@@ -73,3 +80,42 @@ def test_the_command_line_prints_the_median(ticket: Ticket, tmp_path: Path, run:
     assert first["distance"] == second["distance"]
     median = first["distance"]["median"]
     assert f"in l0: median distance {median:.4g}, 95 % interval" in run(*arguments).out
+
+
+def test_medians_are_compared_image_by_image(ticket: Ticket, digits: ImageData) -> None:
+    attacks = Attacks("fmn", epsilons=["0.5"], norm="l2", steps=10)
+    dense = evaluate(ticket, digits, attacks=attacks, limit=60)
+    assert dense.samples is not None
+    farther = dense.model_copy(deep=True)
+    assert farther.samples is not None
+    assert farther.attacks[0].distance is not None
+    farther.samples["attack0_distance"] = dense.samples["attack0_distance"] + np.float32(0.25)
+    farther.attacks[0].distance.median = (farther.attacks[0].distance.median or 0) + 0.25
+    row = next(row for row in compare([dense], {"farther": [farther]}).rows if row.metric == "median_distance[fmn L2]")
+    assert (row.group, row.unit, row.n_samples) == ("distance", "", 60)
+    assert row.difference == pytest.approx(0.25, rel=1e-6)
+    # Each image is as much farther away as any other, so whichever are drawn make no difference.
+    assert row.interval == pytest.approx((0.25, 0.25), abs=1e-5)
+    assert row.verdict == "better"
+
+
+def test_an_unknown_median_is_not_compared(ticket: Ticket, digits: ImageData) -> None:
+    dense = evaluate(ticket, digits, attacks=Attacks("fmn", epsilons=["0.5"], norm="l2", steps=10), limit=40)
+    assert dense.samples is not None
+    assert dense.attacks[0].distance is not None
+    out_of_reach = dense.model_copy(deep=True)
+    assert out_of_reach.samples is not None
+    out_of_reach.samples["attack0_distance"][:21] = np.inf
+    out_of_reach.attacks[0].distance = dense.attacks[0].distance.model_copy(update={"median": None})
+    rows = compare([dense], {"out of reach": [out_of_reach]}).rows
+    row = next(row for row in rows if row.metric == "median_distance[fmn L2]")
+    assert row.verdict is None
+    assert "at no distance" in str(row.reason)
+
+
+def test_resampled_medians_are_those_of_the_drawn_samples() -> None:
+    values = np.random.default_rng(0).exponential(size=31)
+    values[:3] = np.inf
+    drawn = resampled_medians(values, 50, seed=4)
+    expected = [np.sort(np.repeat(values, counts))[15] for counts in bootstrap_counts(31, 50, 4)]
+    assert np.array_equal(drawn, expected)

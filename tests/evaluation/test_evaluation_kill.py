@@ -7,6 +7,7 @@ import random
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,10 +52,13 @@ def folder(digits: ImageData, tmp_path: Path) -> Path:
     return tmp_path
 
 
-def start(folder: Path, out: str, shown: str) -> subprocess.Popen[str]:
+ATTACK = ("--attack", "autoattack", "--steps", "8", "--queries", "100", "--eps", "0.03,0.06")
+CERTIFY = ("--certify", "sigma=0.1,n=20000,n0=50")
+
+
+def start(folder: Path, out: str, shown: str, measure: Sequence[str] = ATTACK) -> subprocess.Popen[str]:
     command = [sys.executable, "-c", PROGRAM, "evaluate", "--model", "ticket.pt", "--model-code", "net.py", "--json"]
-    command += ["--attack", "autoattack", "--steps", "8", "--queries", "100", "--eps", "0.03,0.06", "--threads", "1"]
-    command += ["--limit", str(LIMIT), "--out", f"{out}/record.json", "--resume"]
+    command += [*measure, "--threads", "1", "--limit", str(LIMIT), "--out", f"{out}/record.json", "--resume"]
     environment = {**os.environ, "SHOWN": str(folder / shown)}
     (folder / out).mkdir(exist_ok=True)
     return subprocess.Popen(
@@ -107,3 +111,24 @@ def test_killed_and_resumed_breaks_the_same_samples(folder: Path) -> None:
         # What a second start shows anew: clean images, probes, verdicts; and at most one part of the attack, of which
         # FAB's is the longest: nine classes, eight steps, three looks at each.
         assert images_shown(folder, shown) - needed <= (12 + 9 * (1 + 8 * 3)) * LIMIT, moment
+
+
+@pytest.mark.slow
+def test_killed_and_resumed_certifies_the_same(folder: Path) -> None:
+    finish(start(folder, "whole", "shown-whole", CERTIFY))
+    whole, needed = load_record(folder / "whole" / "record.json"), images_shown(folder, "shown-whole")
+    assert whole.samples is not None
+    for moment in (0.2, 0.7):
+        out, shown = f"kill{moment}", f"shown{moment}"
+        kill_midway(start(folder, out, shown, CERTIFY), folder, shown, moment * needed, 0.0)
+        assert not (folder / out / "record.json").exists()
+        seen = images_shown(folder, shown)
+        assert moment * needed <= seen < needed
+        finish(start(folder, out, shown, CERTIFY))
+        resumed = load_record(folder / out / "record.json")
+        assert resumed.samples is not None
+        for name, values in whole.samples.items():
+            assert np.array_equal(resumed.samples[name], values), name
+        assert sorted(path.name for path in (folder / out).iterdir()) == ["record.json", "record.json.samples.npz"]
+        # Votes are written every two seconds: some of what the first one was shown is not shown again.
+        assert images_shown(folder, shown) - seen < needed

@@ -11,6 +11,7 @@ from scipy import stats
 from sklearn.metrics import roc_auc_score
 from synthetic_records import make_record
 
+from robustprune.attacks import OptimalityEntry
 from robustprune.comparison import compare
 from robustprune.corruptions import EXTRAS, HEADLINE
 from robustprune.data import ImageData
@@ -109,6 +110,27 @@ def test_security_curves(groups: Groups, drawings: dict[str, Drawing]) -> None:
     assert [label.get_text() for label in panel.get_xticklabels()] == ["0", "4/255", "8/255"]
     line = next(line for line in panel.lines if len(np.asarray(line.get_xdata())) == 3 and line.get_markersize() == 3)
     assert np.asarray(line.get_ydata())[0] == pytest.approx(100 * np.mean([r.clean.accuracy for r in groups["dense"]]))
+
+
+def test_a_minimum_norm_attack_is_drawn_at_all_budgets(groups: Groups) -> None:
+    changed = {name: [record.model_copy(deep=True) for record in records] for name, records in groups.items()}
+    generator = np.random.default_rng(0)
+    for records in changed.values():
+        for record in records:
+            assert record.samples is not None
+            wrong = record.samples["clean_prediction"] != record.samples["label"]
+            distances = np.where(wrong, 0, generator.exponential(0.1, record.n)).astype(np.float32)
+            record.samples["attack2_distance"] = distances
+            entries = [OptimalityEntry(name=name, norm="linf", optimality=1, nearest=0.9) for name in ("pgd", "fgsm")]
+            record.optimality = entries
+    curves = next(each for each in draw_all(changed) if each.name == "robust-accuracy")
+    drawn = rows(curves, network="bad", attack="pgd (L∞)")
+    assert len(drawn) == 51
+    for found in drawn:
+        farther = [(r.samples or {})["attack2_distance"] > found["ε"] for r in changed["bad"]]
+        assert found["accuracy (%)"] == pytest.approx(100 * np.mean(farther))
+    assert "L∞: pgd comes closest (optimality 1.000), yet on 10.0 % of the broken images another" in curves.alt
+    assert len(rows(curves, network="bad", attack="fgsm (L∞)")) == 2
 
 
 def test_numbers_that_failed_a_check_are_not_drawn(groups: Groups) -> None:

@@ -11,6 +11,7 @@ from robustprune.attacks.requests import Attack, Attacks
 from robustprune.corruptions.requests import Corruptions
 from robustprune.errors import AttackError, CorruptionError, EvaluationError, PruningError, RobustPruneError
 from robustprune.evaluation.requests import Evaluation, Shift
+from robustprune.inference.requests import Certify
 from robustprune.ood.requests import OOD
 from robustprune.runtime.requests import Request
 from robustprune.tickets.requests import Pruning
@@ -21,6 +22,7 @@ EVERY: list[Request] = [
     Corruptions(["fog", "frost"], folder="pictures"),
     OOD(["near", "noise"], detectors=["energy", "msp"], attack_epsilons="1/255,2/255"),
     Shift({"cifar10.2": "npz:shifted.npz"}),
+    Certify(0.25, n=500, radii="0+0.5"),
     Pruning("weight", criterion="synflow", sparsity=0.9),
     Evaluation(attacks="pgd", corruptions="all", ood=["near"], shift={"mine": "imagefolder:x"}, limit=50),
 ]
@@ -38,6 +40,7 @@ def test_a_bare_value_stands_for_the_first_field() -> None:
     assert Attacks.of("pgd") == Attacks(["pgd"]) == Attacks.of(["pgd"]) == Attacks.of({"names": ["pgd"]})
     assert Evaluation(attacks="pgd", ood="svhn") == Evaluation(attacks=Attacks("pgd"), ood=OOD(["svhn"]))
     assert Shift.of({"a": "npz:b"}) == Shift(sets={"a": "npz:b"})
+    assert Evaluation(certify=0.25) == Evaluation(certify={"sigma": 0.25}) == Evaluation(certify=Certify(0.25))
 
 
 def test_lengths_are_numbers_from_the_start() -> None:

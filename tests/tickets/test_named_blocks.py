@@ -43,7 +43,7 @@ def test_blocks_that_no_rule_makes_eligible_may_be_named(few_digits: ImageData) 
         ({"blocks": ["layer9.9"]}, "no block 'layer9.9'"),
         ({"blocks": ["layer2.0"]}, "layer2.0 has to stay"),
         ({"blocks": []}, "name the blocks that go in a list"),
-        ({"blocks": 1}, "by a number and their scores, or by their names"),
+        ({"blocks": 1}, "by a number and their scores, by a budget"),
     ],
 )
 def test_what_cannot_go_is_refused(few_digits: ImageData, how: dict[str, object], said: str) -> None:

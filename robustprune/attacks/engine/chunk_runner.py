@@ -16,7 +16,7 @@ from robustprune.attacks.engine.problem import AttackProblem
 from robustprune.attacks.engine.queries import Batches, ModelQueries, predict_once
 from robustprune.attacks.engine.resume import SavedChunk, state_file
 from robustprune.attacks.engine.samples import TOGETHER, Samples
-from robustprune.attacks.registry import ATTACKS, attack_options, get_attack
+from robustprune.attacks.registry import ATTACKS, attack_options, get_attack, read_part
 from robustprune.attacks.requests import Attack
 from robustprune.errors import AttackError
 from robustprune.inference import accelerate
@@ -196,8 +196,15 @@ class WorkDone:
 def _most_queries(options: dict[str, Any]) -> int:
     """Return how often an attack with such options asks about a sample that it does not break, about."""
     if isinstance(parts := options.get("attacks"), str):
-        known = [attack_options(part) if part in ATTACKS.builtin else {} for part in parts.split("+")]
-        return sum(_most_queries(own | {name: options[name] for name in own.keys() & options.keys()}) for own in known)
+        given = {name: value for name, value in options.items() if value is not None}
+        total = 0
+        for name, first, last in map(read_part, parts.split("+")):
+            own = attack_options(name) if name in ATTACKS.builtin else {}
+            own |= {each: given[each] for each in own.keys() & given.keys()}
+            if first or last:
+                own["target_classes"] = max(min(own["target_classes"], last or own["target_classes"]) - first, 0)
+            total += _most_queries(own)
+        return total
     steps, targets = options.get("steps", options.get("queries")), options.get("target_classes", 1)
     # A gradient per step and a last look; for an attack without steps, a guess of two queries.
     return (steps * targets if isinstance(steps, int) else 1) + 1

@@ -16,7 +16,7 @@ from robustprune.attacks.engine.goal import Goal, Score
 from robustprune.attacks.engine.queries import ModelQueries, Response
 from robustprune.attacks.engine.samples import Samples
 from robustprune.attacks.losses import TARGETED_LOSSES, Loss, get_loss
-from robustprune.attacks.norms import contain, get_norm, uphill
+from robustprune.attacks.norms import Radius, contain, get_norm, nearest_delta, uphill
 from robustprune.attacks.registry import AttackFunction, check_norm
 from robustprune.attacks.requests import Attack
 from robustprune.errors import AttackError
@@ -161,6 +161,10 @@ class AttackProblem:
         self.has_drawn = True
         return drawn.to(self.images.device)
 
+    def skip_draw(self) -> None:
+        """Go on as if something had been drawn that is not needed."""
+        self._draws += 1
+
     def draw_seed(self, *what: int | str) -> int:
         """Return a seed for generators the engine does not own, keyed by seed, restart, stage and ``what``."""
         self.has_drawn = True
@@ -193,10 +197,10 @@ class AttackProblem:
             return points.clamp(*(bound if rows is None else bound[rows] for bound in self.bounds))
         return contain(points, self.images if rows is None else self.images[rows], self.epsilon, self._norm)
 
-    def shorten(self, rows: Tensor, points: Tensor, radii: Tensor) -> Tensor:
+    def shorten(self, rows: Tensor, points: Tensor, radii: Radius) -> Tensor:
         """Return points (n, …) moved into balls of radii (n,) around the images ``rows``, then into the box [0, 1]."""
         images = self.images[rows]
-        return (images + self._norm.project(points - images, radii)).clamp(0, 1)
+        return (images + nearest_delta(points, images, radii, self._norm)).clamp(0, 1)
 
     @cached_property
     def bounds(self) -> tuple[Tensor, Tensor]:

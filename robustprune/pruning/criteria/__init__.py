@@ -9,7 +9,7 @@ scores is a copy of the network, on batches of training images. Criteria that ar
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import ClassVar, Literal, Self
 
 import torch
@@ -20,6 +20,7 @@ from robustprune.data import ImageData
 from robustprune.errors import PruningError
 from robustprune.models import copy_network
 from robustprune.pruning.blocks import Block
+from robustprune.pruning.residue import Residue
 from robustprune.registry import Registry, read_tables
 from robustprune.runtime.work import steps
 
@@ -36,15 +37,16 @@ Batches = Sequence[tuple[Tensor, Tensor]]
 class Criterion(BaseModel, ABC):
     """An importance, higher = keep; its fields are its options.
 
-    Every criterion scores blocks. One that has no meaning for single filters or weights says why in
-    ``no_filter_scores`` or ``no_weight_scores`` and leaves the method as it is here. The model is never
-    changed: what has to be is done to a copy.
+    Every criterion scores blocks. One that has no meaning for single filters, weights or whole tickets says why in
+    ``no_filter_scores``, ``no_weight_scores`` or ``no_ticket_scores`` and leaves the method as it is here. The model is
+    never changed: what has to be is done to a copy.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", coerce_numbers_to_str=True)
 
     no_filter_scores: ClassVar[str] = "it is defined for whole blocks only"
     no_weight_scores: ClassVar[str] = "it judges what comes out of a layer, not the weights in it"
+    no_ticket_scores: ClassVar[str] = "it is defined for single blocks only"
     weight_rounds: ClassVar[int] = 1  # of scoring and masking single weights, unless said otherwise
 
     _progress: Callable[[float, float], None] | None = PrivateAttr(default=None)
@@ -87,6 +89,14 @@ class Criterion(BaseModel, ABC):
             PruningError: The criterion has no meaning for weights.
         """
         raise PruningError(f"{type(self).__name__} does not score weights: {self.no_weight_scores}")
+
+    def ticket_scores(self, model: nn.Module, data: ImageData, seed: int) -> Callable[[Mapping[str, Residue]], float]:
+        """Return a function from blocks that go, by name, to what the whole ticket is worth; higher = better.
+
+        Raises:
+            PruningError: The criterion has no meaning for whole tickets.
+        """
+        raise PruningError(f"{type(self).__name__} does not score whole tickets: {self.no_ticket_scores}")
 
 
 def scoring_copy(model: nn.Module, bn_mode: BatchNormMode) -> nn.Module:

@@ -26,12 +26,16 @@ Place = Literal["output", "branch"]
 
 @dataclass(frozen=True)
 class Site:
-    """A module whose output is looked at, by name; which of its dimensions counts channels; what it goes through."""
+    """A module whose output is looked at, by name; which of its dimensions counts channels; what it goes through.
+
+    ``is_given``: what is looked at is what the module is given.
+    """
 
     module: str
     shape: tuple[int, ...]
     channel_dim: int
     activation: nn.Module | None = None
+    is_given: bool = False
 
 
 class DataCriterion(BatchedCriterion):
@@ -88,9 +92,12 @@ class ActivationCriterion(DataCriterion):
     def _importance_at(self, sites: Mapping[str, Site], network: nn.Module, batches: Batches) -> dict[str, Tensor]:
         measures: dict[str, list[Tensor]] = {name: [] for name in sites}
 
-        def look(name: str, _module: nn.Module, _inputs: Any, output: Any) -> None:
+        def look(name: str, _module: nn.Module, inputs: Any, output: Any) -> None:
             # At once, as later layers may write into it.
-            features, activation = tensors(output)[0], sites[name].activation
+            features, activation = (
+                tensors([inputs, output] if sites[name].is_given else output)[0],
+                sites[name].activation,
+            )
             if activation is not None:
                 features = activation(features.clone())  # which may work in place
             measures[name].append(self.measure(features, sites[name]).double().cpu())
@@ -98,7 +105,13 @@ class ActivationCriterion(DataCriterion):
         with torch.no_grad(), ExitStack() as stack:
             for name, site in sites.items():
                 module = network.get_submodule(site.module)
-                stack.callback(module.register_forward_hook(partial(look, name)).remove)
+                # Before it runs, with keywords in place of the output.
+                hook = (
+                    partial(module.register_forward_pre_hook, with_kwargs=True)
+                    if site.is_given
+                    else (module.register_forward_hook)
+                )
+                stack.callback(hook(partial(look, name)).remove)
             step, labels = self.steps(len(batches)), []
             for images, own in batches:
                 network(images)
@@ -131,11 +144,26 @@ def block_sites(network: nn.Module, blocks: Sequence[Block], images: Tensor, pla
     """Return where each block is looked at, by block name.
 
     ``output`` is what the block returns; ``branch`` the output of its last convolution, linear or normalization
-    layer that has as many channels and positions, which is what the (last) shortcut adds it to.
+    layer that has as many channels and positions, which is what the (last) shortcut adds it to. Of an attention or MLP
+    branch, ``output`` is what passes by after it is added, and ``branch`` what its last module returns.
     """
     calls = _completed(network, images)
     by_name = {call.name: call for call in calls}
-    return {block.name: _block_site(by_name[block.name], calls, place) for block in blocks}
+    return {
+        block.name: _block_site(by_name[block.name], calls, place)
+        if block.stream is None
+        else _branch_site(block, calls, place)
+        for block in blocks
+    }
+
+
+def _branch_site(block: Block, calls: Sequence[Call], place: Place) -> Site:
+    own = [call for call in calls if call.name in block.modules]
+    main = next(call for call in own if call.name == block.name)
+    dim, shape = channel_dim(main, _within(main, calls)), tuple(own[-1].features.shape)
+    if place == "branch" or block.stream is None:
+        return Site(own[-1].name, shape, dim)
+    return Site(block.stream[1], shape, dim, is_given=not block.is_returned)
 
 
 def _block_site(block: Call, calls: Sequence[Call], place: Place) -> Site:

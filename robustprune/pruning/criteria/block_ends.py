@@ -22,11 +22,38 @@ def watching(network: nn.Module, blocks: Sequence[Block], see: See) -> Iterator[
     """Call ``see`` whenever a block of the network has run.
 
     What goes in is what the network would have in the place of the output without the block, before any activation
-    that stays. Where the parent of a block adds its input, it is added to what comes out.
+    that stays. Where the parent of a block adds its input, it is added to what comes out. Of a branch, both are the
+    features that pass by, before it is added and after.
     """
     with ExitStack() as stack:
         for block in blocks:
-            stack.enter_context(_watching(network.get_submodule(block.name), block, see))
+            if block.stream is None:
+                stack.enter_context(_watching(network.get_submodule(block.name), block, see))
+            else:
+                stack.enter_context(_watching_stream(network, block, block.stream, see))
+        yield
+
+
+@contextmanager
+def _watching_stream(network: nn.Module, block: Block, stream: tuple[str, str], see: See) -> Iterator[None]:
+    first, last = map(network.get_submodule, stream)
+    before: list[Tensor] = []
+
+    def note(_module: nn.Module, values: Any, keywords: dict[str, Any]) -> None:
+        before[:] = [tensors([values, keywords])[0].clone()]
+
+    def given(_module: nn.Module, values: Any, keywords: dict[str, Any]) -> None:
+        see(block.name, before[0], tensors([values, keywords])[0])
+
+    def returned(_module: nn.Module, _values: Any, output: Any) -> None:
+        see(block.name, before[0], tensors(output)[0])
+
+    with ExitStack() as stack:
+        stack.callback(first.register_forward_pre_hook(note, with_kwargs=True).remove)
+        if block.is_returned:
+            stack.callback(last.register_forward_hook(returned).remove)
+        else:
+            stack.callback(last.register_forward_pre_hook(given, with_kwargs=True).remove)
         yield
 
 

@@ -22,6 +22,7 @@ is the sum of the four ranks, 4 to 4·B.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +30,7 @@ from torch import Tensor, nn
 
 from robustprune.data import ImageData
 from robustprune.pruning.blocks import Block
+from robustprune.pruning.criteria import Criterion
 from robustprune.pruning.criteria.feature_alignment import FeatureCriterion, cka_distance
 from robustprune.pruning.criteria.rank_sum import sum_ranks
 
@@ -40,6 +42,8 @@ _ROUNDING = 1e-12
 
 class Consensus(FeatureCriterion):
     """Sum of the ranks by CKA, Procrustes, Wasserstein and regression distance of the features without the block."""
+
+    no_ticket_scores: ClassVar[str] = "it ranks blocks against each other; use cka"
 
     def compare(self, whole: Tensor, without: Tensor) -> tuple[float, ...]:
         """Return the four distances."""
@@ -56,6 +60,8 @@ class Consensus(FeatureCriterion):
         """Return the sum of ranks of each block."""
         found = self.compared(model, blocks, data, seed)
         return sum_ranks([{name: each[place] for name, each in found.items()} for place in range(4)])
+
+    ticket_scores = Criterion.ticket_scores
 
 
 def procrustes_distance(first: _Floats, second: _Floats) -> float:

@@ -47,10 +47,14 @@ class Reinitialization(DataCriterion):
         _refuse_guessing(correct, labels.bincount())
         scores = {}
         for block in blocks:
-            module, lost = network.get_submodule(block.name), 0
+            lost, device = 0, first_tensor(network).device
             for draw in range(self.draws):
-                again = drawn_anew(module, block.name, derive_seed(seed, "sr", block.name, draw))
-                with running_instead({module: again.to(first_tensor(network).device).forward}):
+                again = {
+                    module: drawn_anew(module, name, derive_seed(seed, "sr", name, draw)).to(device).forward
+                    for name in block.modules
+                    for module in [network.get_submodule(name)]
+                }
+                with running_instead(again):
                     lost += correct - _count_correct(network, batches, step)
             scores[block.name] = lost / (self.draws * len(labels))
         return scores

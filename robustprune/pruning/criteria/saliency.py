@@ -21,6 +21,8 @@ from robustprune.pruning.blocks import Block, weight_layers
 from robustprune.pruning.criteria import Batches, BatchNormMode, Criterion, scoring_copy
 from robustprune.pruning.criteria.batched import BatchedCriterion, as_batches, image_count
 from robustprune.pruning.criteria.used_weights import use_weights
+from robustprune.pruning.residue import Residue
+from robustprune.pruning.surgery import remove_blocks
 
 Saliency = dict[str, Tensor]
 """Name of a weight → importance of each of its numbers, in its shape; one tensor for a weight of several names."""
@@ -58,6 +60,20 @@ class WeightCriterion(Criterion):
             scores[block.name] = total / sum(value.numel() for value in own) if self.reduction == "mean" else total
         return scores
 
+    def ticket_scores(self, model: nn.Module, data: ImageData, seed: int) -> Callable[[Mapping[str, Residue]], float]:
+        """Return a function from blocks that go to the sum over all weights of the ticket, of the ticket's own scores.
+
+        Abdelfattah et al., "Zero-cost proxies for lightweight NAS", ICLR 2021 (arXiv:2101.08134), section 3.2.
+        """
+
+        def score(removed: Mapping[str, Residue]) -> float:
+            left = remove_blocks(model, removed)
+            own = {id(value): value for value in self.saliency(left, data, seed).values()}.values()
+            total = sum(float(value.sum(dtype=torch.float64)) for value in own)
+            return total / sum(value.numel() for value in own) if self.reduction == "mean" else total
+
+        return score
+
     def filter_scores(self, model: nn.Module, layers: Sequence[str], data: ImageData, seed: int) -> dict[str, Tensor]:
         """Return the sum, or mean, over the weights of each filter."""
         saliency = self.saliency(model, data, seed)
@@ -87,7 +103,8 @@ def per_weight(slopes: Saliency, weights: Mapping[str, Tensor], score: Callable[
 
 def weights_within(saliency: Mapping[str, Tensor], block: Block) -> Saliency:
     """Return the saliencies of a block's convolution and linear weights, each once."""
-    own = {id(value): (name, value) for name, value in saliency.items() if name.startswith(f"{block.name}.")}
+    within = tuple(f"{module}." for module in block.modules)
+    own = {id(value): (name, value) for name, value in saliency.items() if name.startswith(within)}
     if not own:
         raise _unreached(f"block {block.name}")
     return dict(own.values())

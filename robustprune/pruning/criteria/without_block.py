@@ -17,6 +17,7 @@ from robustprune.errors import PruningError
 from robustprune.pruning.blocks import Block
 from robustprune.pruning.criteria import Batches
 from robustprune.pruning.criteria.activations import DataCriterion
+from robustprune.pruning.residue import Residue
 from robustprune.pruning.surgery import remove_blocks
 
 _ROUNDING = 1e-14  # of a divergence or a squared distance in float64
@@ -50,10 +51,20 @@ class RemovalCriterion(DataCriterion):
         whole = self.look(network, batches, step, seed)
         found = {}
         for block in blocks:
-            assert block.residue is not None, "only blocks that can go are scored"
-            left = remove_blocks(network, {block.name: block.residue}, example=batches[0][0][:2])
+            left = remove_blocks(network, block.leaves, example=batches[0][0][:2])
             found[block.name] = self.compare(whole, self.look(left, batches, step, seed))
         return found
+
+    def ticket_scores(self, model: nn.Module, data: ImageData, seed: int) -> Callable[[Mapping[str, Residue]], float]:
+        """Return a function from blocks that go to minus what they are worth together, as if they were one block."""
+        network, batches = self.prepare(model, data, seed)
+        whole = self.look(network, batches, self.steps(len(batches)), seed)
+
+        def score(removed: Mapping[str, Residue]) -> float:
+            left = remove_blocks(network, removed, example=batches[0][0][:2])
+            return -float(self.compare(whole, self.look(left, batches, self.steps(len(batches)), seed)))
+
+        return score
 
 
 def refuse_rounding(name: str, scores: Mapping[str, float]) -> None:

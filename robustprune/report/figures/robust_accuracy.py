@@ -10,6 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
+from robustprune.attacks import describe_optimality
 from robustprune.attacks.norms import write_epsilon
 from robustprune.metrics import SeedMean
 from robustprune.records import AttackEntry, Record
@@ -36,11 +37,14 @@ from robustprune.report.table import Table
 _PANELS = 4
 _COLUMNS, _KINDS = 8, 2
 _WIDE = 16  # ratio of budgets from which the axis is logarithmic
+_POINTS = 51  # of the curve of a minimum-norm attack, which knows all budgets
+_BROKEN = 0.98  # share of the broken samples that such a curve shows
 
 
 def draw_robust_accuracy(shown: FigureGroups) -> Drawing:
     """Return a panel for each attack: robust accuracy vs. ε, from clean accuracy at ε = 0 to the largest budget."""
-    curves = {name: _curves(records) for name, records in shown.groups.items()}
+    grids = _grids(shown)
+    curves = {name: _curves(records, grids) for name, records in shown.groups.items()}
     attacks = [key for key in curves[shown.reference] if len(curves[shown.reference][key]) > 1]
     if not attacks:
         raise NotDrawnError("no attack was run whose checks passed")
@@ -64,6 +68,8 @@ def draw_robust_accuracy(shown: FigureGroups) -> Drawing:
         ]
     for axes in grid[:, 0]:
         axes.set_ylabel("robust accuracy (%)")
+    first = shown.groups[shown.reference][0]
+    findings += [f"Of attacks on {shown.reference} in {text}." for text in describe_optimality(first.optimality)]
     add_legend(figure, shown.styles)
     is_linf = all(norm == "linf" for _, norm in drawn)
     budget = "the largest allowed change of a pixel" if is_linf else "the largest allowed change of an image"
@@ -79,24 +85,60 @@ def draw_robust_accuracy(shown: FigureGroups) -> Drawing:
 _Curve = dict[float, SeedMean]
 
 
-def _curves(records: Sequence[Record]) -> dict[tuple[str, str], _Curve]:
+_Grids = dict[tuple[str, str], NDArray[Any]]
+
+
+def _grids(shown: FigureGroups) -> _Grids:
+    """Return the budgets at which minimum-norm attacks are drawn: up to where all but a few samples are broken."""
+    found: dict[tuple[str, str], list[NDArray[Any]]] = {}
+    for records in shown.groups.values():
+        for record in records:
+            for key, distances in _distances(record).items():
+                found.setdefault(key, []).append(distances[np.isfinite(distances)])
+    together = {key: np.concatenate(each) for key, each in found.items()}
+    return {
+        key: np.linspace(0, np.quantile(each, _BROKEN), _POINTS)[1:] for key, each in together.items() if each.any()
+    }
+
+
+def _distances(record: Record) -> dict[tuple[str, str], NDArray[Any]]:
+    """Return (attack, norm) → distances (n,) of the samples, of minimum-norm attacks that passed their checks."""
+    samples = record.samples or {}
+    return {
+        (entry.name, entry.norm): samples[f"attack{place}_distance"]
+        for place, entry in enumerate(record.attacks)
+        if entry.valid and f"attack{place}_distance" in samples
+    }
+
+
+def _curves(records: Sequence[Record], grids: _Grids) -> dict[tuple[str, str], _Curve]:
     n = records[0].n
     clean = share_over_seeds([100 * record.clean.accuracy for record in records], n)
     curves: dict[tuple[str, str], _Curve] = {}
+    measured = [_distances(record) for record in records]
+    searched = {key for key in grids if all(key in found for found in measured)}
     for (name, norm, epsilon), values in sorted(attack_values(records).items(), key=lambda each: each[0][2]):
-        curves.setdefault((name, norm), {0.0: clean})[epsilon] = share_over_seeds(values, n)
+        if (name, norm) not in searched:
+            curves.setdefault((name, norm), {0.0: clean})[epsilon] = share_over_seeds(values, n)
+    for key in searched:
+        curves[key] = {0.0: clean} | {
+            float(epsilon): share_over_seeds([100 * float((found[key] > epsilon).mean()) for found in measured], n)
+            for epsilon in grids[key]
+        }
     return curves
 
 
 def _draw_panel(axes: Axes, shown: FigureGroups, found: dict[str, _Curve], norm: str) -> None:
     show_grid(axes)
     for name, curve in found.items():
-        draw_curve(axes, list(curve), list(curve.values()), shown.styles[name] | {"markersize": 3})
+        size = 3 if len(curve) < _POINTS else 0
+        draw_curve(axes, list(curve), list(curve.values()), shown.styles[name] | {"markersize": size})
     budgets = sorted({epsilon for curve in found.values() for epsilon in curve} - {0.0})
-    if budgets[-1] / budgets[0] > _WIDE:
+    if len(budgets) < _POINTS - 1 and budgets[-1] / budgets[0] > _WIDE:
         axes.set_xscale("symlog", linthresh=budgets[0])
     axes.minorticks_off()
-    axes.set_xticks([0, *budgets], ["0", *(write_epsilon(each, norm) for each in budgets)], rotation=45)
+    if len(budgets) < _POINTS - 1:
+        axes.set_xticks([0, *budgets], ["0", *(write_epsilon(each, norm) for each in budgets)], rotation=45)
     axes.set_xlim(0, budgets[-1] * 1.02)
     percent_axis(axes, [end for curve in found.values() for each in curve.values() for end in each.ends])
 

@@ -151,6 +151,10 @@ def attack_column(entry: Mapping[str, Any]) -> str:
 def _measured(record: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     for entry in record["attacks"]:
         yield attack_column(entry), entry["robust_accuracy"] if entry["valid"] else None
+        if distance := entry.get("distance"):  # the same at every budget
+            yield f"{entry['name']}_{entry['norm']}_distance", distance["median"] if entry["valid"] else None
+    for entry in record.get("optimality", ()):
+        yield f"{entry['name']}_{entry['norm']}_optimality", entry["optimality"]
     if corrupted := record.get("corruptions"):
         for name in _CORRUPTIONS:
             yield f"corruption_{name}", corrupted.get(name)
@@ -160,6 +164,11 @@ def _measured(record: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
             idle = corrupted.get("unchanged", {}).get(name, ())
             counted = [value for severity, value in enumerate(row, start=1) if severity not in idle]
             yield name, sum(counted) / len(counted) if counted else None
+    if certified := record.get("certified"):
+        for each in certified["at"]:
+            yield f"certified_l2_{each['radius']:g}", each["accuracy"]
+        yield "certified_radius", certified["average_radius"]
+        yield "certified_abstained", certified["abstained"]
     for entry in record.get("shift", ()):
         yield f"shift_{entry['name']}_accuracy", entry["accuracy"]
         yield f"shift_{entry['name']}_gap", entry["gap"]
