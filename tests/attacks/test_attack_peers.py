@@ -50,7 +50,8 @@ def test_apgd_climbs_as_its_authors_does(smooth, test_images, monkeypatch, norm,
 
     def listen(problem, *question, **options):
         answer = ask(problem, *question, **options)
-        losses.append(answer.losses)
+        if problem.epsilon == EPSILON[norm]:  # not those of the check of a large budget
+            losses.append(answer.losses)
         return answer
 
     monkeypatch.setattr(AttackProblem, "ask", listen)

@@ -65,7 +65,7 @@ def attack_in_two_phases(
 
     def phase(number: int) -> Attack:
         options = {**request.options, "sample": "all", "attacks": get_attack(request.name).phases[number]}  # type: ignore[attr-defined]
-        return request.model_copy(update={"options": options})
+        return request.model_copy(update={"options": options, "mitigate": False})
 
     first = attack(samples, phase(0), previous)
     survivors = (~first.broken).nonzero()[:, 0]
