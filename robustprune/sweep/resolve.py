@@ -86,8 +86,8 @@ class _Resolver:
             **run.model_dump(mode="json", include={"model", "seed", "order_seed", "threads", "device"}),
             **run.pruning.model_dump(mode="json", exclude={"options"}),
             "rewind": str(parse_rewind_point(run.pruning.rewind, run.recipe.epochs).origin),
-            "epochs": run.recipe.epochs,
-            **{f"train_{name}": value for name, value in run.recipe.model_dump(mode="json").items()},
+            "epochs": run.own_recipe.epochs,
+            **{f"train_{name}": value for name, value in run.own_recipe.model_dump(mode="json").items()},
             **{f"data_{name}": value for name, value in run.data if name not in ("workers", "download")},
             "criterion_options": self._options(run),
         }
@@ -100,11 +100,16 @@ class _Resolver:
 
     def _training(self, run: RunSettings) -> dict[str, Any]:
         order = {} if run.order_seed in (None, run.seed) else {"order_seed": run.order_seed}
-        return {**self._origin(run), **order, "recipe": run.recipe.model_dump(mode="json")}
+        return {**self._origin(run), **order, "recipe": run.own_recipe.model_dump(mode="json")}
+
+    def _teacher(self, run: RunSettings) -> dict[str, str]:
+        """Return the stage that trains the network which a ticket learns from, where it does."""
+        return {"teacher": self._dense(run)} if run.own_recipe.distill else {}
 
     def _dense(self, run: RunSettings) -> str:
         """Return the stage that trains the dense network."""
-        return self._stage(run.as_dense(), "dense", self._training(run), {})
+        dense = run.as_dense()
+        return self._stage(dense, "dense", self._training(dense), {})
 
     def _ticket(self, run: RunSettings) -> str:
         """Return the stage that sets a ticket's weights back and trains it."""
