@@ -114,7 +114,7 @@ class _Resolver:
     def _ticket(self, run: RunSettings) -> str:
         """Return the stage that sets a ticket's weights back and trains it."""
         point = parse_rewind_point(run.pruning.rewind, run.recipe.epochs)
-        needs = {"ticket": self._found(run, run.pruning)}
+        needs = {"ticket": self._found(run, run.pruning)[-1]}
         if point.epoch:
             dense = self._dense(run)
             needs["weights"] = self._stage(run.as_dense(), "weights", {"epoch": point.epoch}, {"dense": dense})
@@ -124,33 +124,58 @@ class _Resolver:
         origin = {"epoch": point.epoch, "random": point.random, **({"shuffled": True} if point.shuffled else {})}
         return self._stage(run, "train", {**self._training(run), **origin}, needs)
 
-    def _found(self, run: RunSettings, asked: Pruning) -> str:
-        """Return the stage that cuts a ticket out: of the initial network, or of the trained one."""
+    def _found(self, run: RunSettings, asked: Pruning) -> list[str]:
+        """Return the stages that cut a ticket out, one for each round: of the initial or the trained network."""
         self._check_possible(run)
-        origin, base = self._origin(run), {} if asked.at_init else {"dense": self._dense(run)}
-        scoring = {**origin, "criterion": asked.criterion, "options": self._options(run), **self._own_code(asked)}
+        base = {} if asked.at_init else {"dense": self._dense(run)}
         if asked.method == "weight":
             rounds = asked.rounds or make_criterion(str(asked.criterion), **asked.options).weight_rounds
             masks = {"method": "weight", "sparsity": asked.sparsity, "rounds": rounds}
-            return self._stage(run, "prune", {**scoring, **masks}, base)
-        target = "blocks" if asked.method == "layer" else "filters"
+            return [self._stage(run, "prune", {**self._scoring(run, asked), **masks}, base)]
+        matched: Sequence[str | None] = [None] * max(1, len(asked.schedule))
+        if asked.method != "layer":
+            layers = {"method": "layer", **({"criterion": None} if isinstance(asked.blocks, tuple) else {})}
+            matched = self._found(run, asked.model_copy(update=layers))
+        found: list[str] = []
+        for count, match in zip(asked.schedule or [asked.blocks], matched, strict=True):
+            if found:
+                base = {"before": self._tuned(run, asked.fine_tune_epochs, found[-1])}
+            found.append(self._round(run, asked.model_copy(update={"blocks": count}), base, match))
+        return found
+
+    def _scoring(self, run: RunSettings, asked: Pruning) -> dict[str, Any]:
+        """Return what decides scores."""
+        options = {"criterion": asked.criterion, "options": self._options(run)}
+        return {**self._origin(run), **options, **self._own_code(asked)}
+
+    def _round(self, run: RunSettings, asked: Pruning, base: Mapping[str, str], match: str | None) -> str:
+        """Return the stage that removes blocks or filters of a network, as one round of scoring tells."""
         # Only branches name themselves: what was made before there were such units keeps its address.
         unit = {} if asked.unit == "block" else {"unit": asked.unit}
-        inputs = {**origin, **asked.model_dump(mode="json", include={"method", "blocks", "eligibility"}), **unit}
+        how = asked.model_dump(mode="json", include={"method", "blocks", "eligibility"})
+        inputs = {**self._origin(run), **how, **unit}
         if asked.budget is not None:
             inputs |= {"budget": asked.budget, "search": spell_search(asked.search)}
         if asked.criterion is None:  # blocks are named
             return self._stage(run, "prune", inputs, base)
+        scoring = self._scoring(run, asked)
         if asked.objective == "ticket" and asked.method == "layer":  # tickets are scored as the search comes upon them
             return self._stage(run, "prune", {**inputs, **scoring, "objective": "ticket"}, base)
+        target = "blocks" if asked.method == "layer" else "filters"
         needs = {**base, "scores": self._stage(run, "score", {**scoring, "of": target, **unit}, base)}
         if asked.choice != "lowest":
             inputs["choice"] = asked.choice
-        if asked.method != "layer":
-            inputs["match_by"] = asked.match_by
-            layers = {"method": "layer", **({"criterion": None} if isinstance(asked.blocks, tuple) else {})}
-            needs["match"] = self._found(run, asked.model_copy(update=layers))
+        if match is not None:
+            inputs["match_by"], needs["match"] = asked.match_by, match
         return self._stage(run, "prune", inputs, needs)
+
+    def _tuned(self, run: RunSettings, epochs: int, ticket: str) -> str:
+        """Return the stage that trains what a round has left for a few epochs; of none, that of the round."""
+        if not epochs:
+            return ticket
+        training = self._training(run)
+        training["recipe"] = {**training["recipe"], "epochs": epochs}
+        return self._stage(run, "tune", training, {"ticket": ticket})
 
     def _evaluation(self, run: RunSettings, network: str) -> str:
         """Return the stage that evaluates a network."""

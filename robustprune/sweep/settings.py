@@ -127,9 +127,7 @@ class RunSettings(Request):
             return f"dense{order} seed {self.seed}"
         named = f"without {', '.join(asked.blocks)}" if isinstance(asked.blocks, tuple) else asked.blocks
         size = named if asked.sparsity is None else asked.sparsity
-        if asked.budget is not None:
-            by_ticket = " by ticket" if asked.objective == "ticket" else ""
-            size = f"{asked.budget} {asked.search}{by_ticket}"
+        size = f"{asked.budget or size} {asked.way}".rstrip()
         chosen = f" {asked.choice}" if asked.choice != "lowest" else ""
         rewound = f" from {asked.rewind}" if asked.rewind != 0 else ""
         rewound = " fine-tuned" if asked.rewind == "none" else rewound
