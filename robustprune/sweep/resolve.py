@@ -114,14 +114,20 @@ class _Resolver:
     def _ticket(self, run: RunSettings) -> str:
         """Return the stage that sets a ticket's weights back and trains it."""
         point = parse_rewind_point(run.pruning.rewind, run.recipe.epochs)
-        needs = {"ticket": self._found(run, run.pruning)[-1]}
+        needs = {"ticket": self._found(run, run.pruning)[-1], **self._teacher(run)}
         if point.epoch:
+            if run.own_recipe.epochs != run.recipe.epochs:
+                raise SweepError(
+                    "a ticket set back to an epoch goes on with the dense network's schedule; leave the epochs out of "
+                    "ticket_recipe, or fine-tune with rewind: none"
+                )
             dense = self._dense(run)
             needs["weights"] = self._stage(run.as_dense(), "weights", {"epoch": point.epoch}, {"dense": dense})
             keep = self.plan.stages[dense].hints.setdefault("keep", [])
             keep += [point.epoch] if point.epoch not in keep else []
-        # Only controls name themselves: what was made before there were any keeps its address.
-        origin = {"epoch": point.epoch, "random": point.random, **({"shuffled": True} if point.shuffled else {})}
+        # What came later names itself: what was made before there were any keeps its address.
+        named = {name: True for name in ("shuffled", "none") if point.origin == name}
+        origin = {"epoch": point.epoch, "random": point.random, **named}
         return self._stage(run, "train", {**self._training(run), **origin}, needs)
 
     def _found(self, run: RunSettings, asked: Pruning) -> list[str]:
@@ -175,7 +181,7 @@ class _Resolver:
             return ticket
         training = self._training(run)
         training["recipe"] = {**training["recipe"], "epochs": epochs}
-        return self._stage(run, "tune", training, {"ticket": ticket})
+        return self._stage(run, "tune", training, {"ticket": ticket, **self._teacher(run)})
 
     def _evaluation(self, run: RunSettings, network: str) -> str:
         """Return the stage that evaluates a network."""

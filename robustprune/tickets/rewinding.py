@@ -19,7 +19,6 @@ from robustprune.pruning import find_blocks
 from robustprune.runtime.randomness import derive_seed, seeded_generator
 from robustprune.tickets.ticket import Ticket, apply_plan
 
-
 _NAMED = ("random", "shuffled", "none")
 
 
@@ -75,7 +74,7 @@ def parse_rewind_point(text: str | int, epochs: int) -> RewindPoint:
 
 
 def set_back(found: Ticket, point: RewindPoint, dense: Ticket) -> Ticket:
-    """Return a ticket with the weights that it is trained from: those of ``dense``, as it was then, a control, its own."""
+    """Return a ticket with the weights that it is trained from: of ``dense`` as it was then, of a control, or its own."""
     if point.none:
         return found
     if point.random:
