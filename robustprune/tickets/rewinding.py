@@ -74,7 +74,7 @@ def parse_rewind_point(text: str | int, epochs: int) -> RewindPoint:
 
 
 def set_back(found: Ticket, point: RewindPoint, dense: Ticket) -> Ticket:
-    """Return a ticket with the weights that it is trained from: of ``dense`` as it was then, of a control, or its own."""
+    """Return a ticket with the weights it is trained from: those of ``dense`` as it was then, a control's, its own."""
     if point.none:
         return found
     if point.random:
