@@ -126,7 +126,7 @@ class _Resolver:
             keep = self.plan.stages[dense].hints.setdefault("keep", [])
             keep += [point.epoch] if point.epoch not in keep else []
         # What came later names itself: what was made before there were any keeps its address.
-        named = {name: True for name in ("shuffled", "none") if point.origin == name}
+        named = {point.origin: True} if point.origin in ("shuffled", "none") else {}
         origin = {"epoch": point.epoch, "random": point.random, **named}
         return self._stage(run, "train", {**self._training(run), **origin}, needs)
 

@@ -32,6 +32,7 @@ WORDS = {
         "seeds",
         "attacks",
         "blocks",
+        "certify",
         "columns",
         "corruptions",
         "country",
