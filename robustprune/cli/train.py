@@ -68,6 +68,18 @@ DISTILL_WEIGHT = 0.9
 """The weight of a teacher that is named without one."""
 
 
+_teacher_option = click.option(
+    "--distill",
+    "teacher",
+    type=Source(),
+    help="Teacher to learn from besides the labels, such as the dense network a ticket comes from: file of a ticket. "
+    f"Its weight is {DISTILL_WEIGHT} unless --distill-weight says otherwise.",
+)
+_out_option = click.option(
+    "--out", type=Target(TICKET, beside=_checkpoint, dir_okay=False), required=True, help="File of the trained ticket."
+)
+
+
 @commands.command(
     examples=[
         "--model ticket.pt --out trained.pt",
@@ -78,18 +90,10 @@ DISTILL_WEIGHT = 0.9
 @network_options
 @dataset_options
 @training_options
-@click.option(
-    "--distill",
-    "teacher",
-    type=Source(),
-    help="Teacher to learn from besides the labels, such as the dense network a ticket comes from: file of a ticket. "
-    f"Its weight is {DISTILL_WEIGHT} unless --distill-weight says otherwise.",
-)
+@_teacher_option
 @country_options
 @resume_option
-@click.option(
-    "--out", type=Target(TICKET, beside=_checkpoint, dir_okay=False), required=True, help="File of the trained ticket."
-)
+@_out_option
 @setup_options
 def train(
     network: NetworkOptions,
@@ -113,8 +117,7 @@ def train(
     from robustprune.training import train_to_file
 
     device = setup.begin()
-    taught_by = None if teacher is None else load_ticket(teacher, model_code=network.code)
-    if taught_by is not None and not recipe.distill:
+    if teacher is not None and not recipe.distill:
         recipe = recipe.model_copy(update={"distill": DISTILL_WEIGHT})
     with join_process_group(device) as processes, terminal.progress_bar() as bar:
         ticket, data = opened(processes, dataset, lambda: open_model(network, dataset, seed=setup.seed))
@@ -129,7 +132,7 @@ def train(
             seed=setup.seed,
             device=device,
             country=country,
-            teacher=taught_by,
+            teacher=teacher and load_ticket(teacher, model_code=network.code),
         )
     if as_json:
         figures = {name: ticket.training[name] for name in (*_FIGURES, *_SEVERAL) if name in ticket.training}

@@ -52,10 +52,9 @@ def train_epoch(
 ) -> dict[str, Any]:
     """Train for one epoch and return its entry of the history.
 
-    Order and augmentation follow from (seed, epoch) alone, so an epoch comes out the same whether or not the
-    run was interrupted before it. Of several processes each takes its rows of every batch, with the augmentation
-    that they get in one process. ``scaler`` is that of the epochs before, which half precision goes on with;
-    ``teacher`` what is learnt from besides labels, in evaluation mode.
+    Order and augmentation follow from (seed, epoch) alone, so an epoch comes out the same whether or not the run was
+    interrupted before it. Of several processes each takes its rows of every batch, with the augmentation that they get
+    in one. Half precision goes on with the ``scaler`` of the epochs before; the ``teacher`` is in evaluation mode.
 
     Raises:
         TrainingError: The loss or the gradient is no finite number.
@@ -80,9 +79,7 @@ def train_epoch(
         views = augmented_views(images, recipe, draws, seed=seed, epoch=epoch, indices=batch.indices)
         views = [to_unit_range(view).to(kind).contiguous(memory_format=torch.channels_last) for view in views]
         place = f"epoch {epoch + 1}, step {step + 1}"
-        rate = recipe.learning_rate_at((epoch + step / steps) / recipe.epochs)
-        for group in optimizer.param_groups:
-            group["lr"] = rate
+        rate = _set_rate(optimizer, recipe, (epoch + step / steps) / recipe.epochs)
         with sound_gradients(network) if device.type == "cpu" else nullcontext():
             loss, correct = _step(shared, optimizer, scaler, views, batch.labels, recipe, draws, place, teacher)
         total_loss += loss * batch_size
@@ -100,6 +97,13 @@ def train_epoch(
         "seconds": seconds,
         "images_per_second": len(order) / seconds,
     }
+
+
+def _set_rate(optimizer: torch.optim.Optimizer, recipe: Recipe, progress: float) -> float:
+    rate = recipe.learning_rate_at(progress)
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+    return rate
 
 
 def _step(
