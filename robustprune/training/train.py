@@ -41,7 +41,6 @@ def train(
     start_epoch: int = 0,
     stop_epoch: int | None = None,
     country: str | None = "USA",
-    teacher: Ticket | nn.Module | None = None,
     work: Work = Work(),
     **overrides: Any,
 ) -> Ticket:
@@ -63,12 +62,12 @@ def train(
             learning rates, orders and augmentations that epochs i to n of a run from 0 have. Momentum starts anew.
         stop_epoch: Stop after this epoch although the schedule goes on to the recipe's last.
         country: ISO 3166 code of the grid whose carbon intensity counts, three letters; None measures no energy.
-        teacher: Of the same classes, to learn from by its logits besides the labels, where the recipe has a weight for
-            it (``distill=0.9``), see :mod:`robustprune.training.distillation`.
         work: Its processes train the network together, each calling this alike; the main one writes files, measures
             the energy of its whole machine, and tells of progress, after every step. Its folder keeps the state after
             every epoch, in ``training.checkpoint``: an equal call goes on from there.
-        overrides: Fields of :class:`Recipe` in place of the recipe's, such as ``epochs=8`` or ``epsilon="8/255"``.
+        overrides: Fields of :class:`Recipe` in place of the recipe's, such as ``epochs=8`` or ``epsilon="8/255"``; and
+            ``teacher``, a ticket or network of the same classes, to learn from by its logits besides the labels with
+            the weight ``distill``, see :mod:`robustprune.training.distillation`.
 
     Raises:
         TicketError: The network was built for other images or classes, or has weights outside its masks.
@@ -78,6 +77,8 @@ def train(
     """
     data = as_data(data, "train")
     own = ticket if isinstance(ticket, Ticket) else _ticket_of_copy(ticket, data)
+    if isinstance(teacher := overrides.get("teacher"), nn.Module):
+        overrides["teacher"] = Ticket.from_model(teacher, data)
     course = Course.of(
         recipe,
         seed=seed,
@@ -85,7 +86,6 @@ def train(
         start_epoch=start_epoch,
         stop_epoch=stop_epoch,
         country=country,
-        teacher=Ticket.from_model(teacher, data) if isinstance(teacher, nn.Module) else teacher,
         **overrides,
     )
     return _train(own, data, course, work, work.folder / CHECKPOINT_NAME if work.folder else None)
