@@ -127,11 +127,7 @@ def _describe(ticket: Ticket, asked: Pruning) -> dict[str, Any]:
     found: dict[str, Any] = {
         "method": plan.method,
         "criterion": plan.criterion,
-        "unit": plan.unit,
         "blocks": asked.blocks,
-        "budget": plan.budget,
-        "search": plan.search,
-        "objective": plan.objective,
         "removed": list(plan.removed),
         "eligible": list(plan.eligible),
         "scores": ticket.scores,
@@ -146,7 +142,8 @@ def _describe(ticket: Ticket, asked: Pruning) -> dict[str, Any]:
             "match": plan.match.model_dump(mode="json") if plan.match else None,
         }
     if plan.method == "layer":
-        found["rounds"] = len(asked.schedule) or 1
+        of_blocks = ("unit", "budget", "search", "objective")
+        found |= {name: getattr(plan, name) for name in of_blocks} | {"rounds": len(asked.schedule) or 1}
     if ticket.masks:
         found |= {
             "sparsity": plan.sparsity,

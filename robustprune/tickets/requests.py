@@ -60,7 +60,8 @@ class Pruning(Request):
         match_by: Which cost of the layer ticket filter-pruned ones match: ``filters``, ``macs`` or ``params``.
         at_init: Score the initial weights (algorithm 2) rather than the trained ones (algorithm 1).
         rewind: Where kept weights come from: epochs (25), a share of all (``"25%"``), ``random``: new ones, or
-            ``shuffled``: the initial ones, in another order within each tensor of each block.
+            ``shuffled``: the initial ones, in another order within each tensor of each block, or ``none``: those that
+            the ticket has, which are fine-tuned.
     """
 
     FIRST: ClassVar[str | None] = "method"
