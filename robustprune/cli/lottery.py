@@ -89,8 +89,7 @@ ticket_options = gathered(
         default=("0",),
         help="Weights that a ticket starts from: 0, the initial ones; random, new ones; shuffled, the initial ones in "
         "another order within each tensor; or, with --after-training, those of the dense network after this many "
-        "epochs "
-        "(25) or this share of its training (25%).",
+        "epochs (25) or this share of its training (25%), or none: the trained ones, which are fine-tuned.",
     ),
     list_option(
         "--method",

@@ -127,11 +127,7 @@ def _describe(ticket: Ticket, asked: Pruning) -> dict[str, Any]:
     found: dict[str, Any] = {
         "method": plan.method,
         "criterion": plan.criterion,
-        "unit": plan.unit,
         "blocks": asked.blocks,
-        "budget": plan.budget,
-        "search": plan.search,
-        "objective": plan.objective,
         "removed": list(plan.removed),
         "eligible": list(plan.eligible),
         "scores": ticket.scores,
@@ -145,9 +141,10 @@ def _describe(ticket: Ticket, asked: Pruning) -> dict[str, Any]:
             "variant": plan.variant,
             "match": plan.match.model_dump(mode="json") if plan.match else None,
         }
+    if plan.method == "layer":
+        found |= {name: getattr(plan, name) for name in ("unit", "budget", "search", "objective")}
     if asked.method in ("layer", "joint"):
-        found["decided_by"] = plan.decided_by
-        found["rounds"] = len(asked.schedule) or 1
+        found |= {"rounds": len(asked.schedule) or 1, "decided_by": plan.decided_by}
     if ticket.masks:
         found |= {
             "sparsity": plan.sparsity,

@@ -86,8 +86,8 @@ class _Resolver:
             **run.model_dump(mode="json", include={"model", "seed", "order_seed", "threads", "device"}),
             **run.pruning.model_dump(mode="json", exclude={"options"}),
             "rewind": str(parse_rewind_point(run.pruning.rewind, run.recipe.epochs).origin),
-            "epochs": run.recipe.epochs,
-            **{f"train_{name}": value for name, value in run.recipe.model_dump(mode="json").items()},
+            "epochs": run.own_recipe.epochs,
+            **{f"train_{name}": value for name, value in run.own_recipe.model_dump(mode="json").items()},
             **{f"data_{name}": value for name, value in run.data if name not in ("workers", "download")},
             "criterion_options": self._options(run),
         }
@@ -100,23 +100,34 @@ class _Resolver:
 
     def _training(self, run: RunSettings) -> dict[str, Any]:
         order = {} if run.order_seed in (None, run.seed) else {"order_seed": run.order_seed}
-        return {**self._origin(run), **order, "recipe": run.recipe.model_dump(mode="json")}
+        return {**self._origin(run), **order, "recipe": run.own_recipe.model_dump(mode="json")}
+
+    def _teacher(self, run: RunSettings) -> dict[str, str]:
+        """Return the stage that trains the network which a ticket learns from, where it does."""
+        return {"teacher": self._dense(run)} if run.own_recipe.distill else {}
 
     def _dense(self, run: RunSettings) -> str:
         """Return the stage that trains the dense network."""
-        return self._stage(run.as_dense(), "dense", self._training(run), {})
+        dense = run.as_dense()
+        return self._stage(dense, "dense", self._training(dense), {})
 
     def _ticket(self, run: RunSettings) -> str:
         """Return the stage that sets a ticket's weights back and trains it."""
         point = parse_rewind_point(run.pruning.rewind, run.recipe.epochs)
-        needs = {"ticket": self._found(run, run.pruning)[-1]}
+        needs = {"ticket": self._found(run, run.pruning)[-1], **self._teacher(run)}
         if point.epoch:
+            if run.own_recipe.epochs != run.recipe.epochs:
+                raise SweepError(
+                    "a ticket set back to an epoch goes on with the dense network's schedule; leave the epochs out of "
+                    "ticket_recipe, or fine-tune with rewind: none"
+                )
             dense = self._dense(run)
             needs["weights"] = self._stage(run.as_dense(), "weights", {"epoch": point.epoch}, {"dense": dense})
             keep = self.plan.stages[dense].hints.setdefault("keep", [])
             keep += [point.epoch] if point.epoch not in keep else []
-        # Only controls name themselves: what was made before there were any keeps its address.
-        origin = {"epoch": point.epoch, "random": point.random, **({"shuffled": True} if point.shuffled else {})}
+        # What came later names itself: what was made before there were any keeps its address.
+        named = {point.origin: True} if point.origin in ("shuffled", "none") else {}
+        origin = {"epoch": point.epoch, "random": point.random, **named}
         return self._stage(run, "train", {**self._training(run), **origin}, needs)
 
     def _found(self, run: RunSettings, asked: Pruning) -> list[str]:
@@ -180,7 +191,7 @@ class _Resolver:
             return ticket
         training = self._training(run)
         training["recipe"] = {**training["recipe"], "epochs": epochs}
-        return self._stage(run, "tune", training, {"ticket": ticket})
+        return self._stage(run, "tune", training, {"ticket": ticket, **self._teacher(run)})
 
     def _evaluation(self, run: RunSettings, network: str) -> str:
         """Return the stage that evaluates a network."""

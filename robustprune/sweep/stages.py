@@ -110,6 +110,7 @@ class Job:
             "seed": int(self.inputs.get("order_seed", self.inputs["seed"])),
             "device": self.device,
             "country": self.stage.hints["country"],
+            **({"teacher": self.ticket("teacher")} if "teacher" in self.stage.needs else {}),
         }
 
     @property
@@ -214,7 +215,7 @@ def train_ticket(job: Job) -> None:
 
     Criteria often choose the same blocks: what was trained alike before, from the same weights, is not trained again.
     """
-    origin = {name: job.inputs[name] for name in ("epoch", "random", "shuffled") if name in job.inputs}
+    origin = {name: job.inputs[name] for name in ("epoch", "random", "shuffled", "none") if name in job.inputs}
     point, out = RewindPoint(**origin), job.work / "ticket.pt"
     ticket = set_back(job.ticket("ticket"), point, job.ticket("weights") if point.epoch else job.fresh())
     settings = {**job.training(), "start_epoch": point.epoch}

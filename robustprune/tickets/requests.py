@@ -62,7 +62,8 @@ class Pruning(Request):
         decide_by: Of joint tickets, the criterion of whole tickets that decides between the two, with its options.
         at_init: Score the initial weights (algorithm 2) rather than the trained ones (algorithm 1).
         rewind: Where kept weights come from: epochs (25), a share of all (``"25%"``), ``random``: new ones, or
-            ``shuffled``: the initial ones, in another order within each tensor of each block.
+            ``shuffled``: the initial ones, in another order within each tensor of each block, or ``none``: those that
+            the ticket has, which are fine-tuned.
     """
 
     FIRST: ClassVar[str | None] = "method"
