@@ -171,7 +171,7 @@ def test_it_is_what_a_loop_comes_to(few_digits: ImageData, tmp_path: Path) -> No
 
 
 def test_interrupted_rounds_come_to_the_same_ticket(few_digits: ImageData, tmp_path: Path) -> None:
-    asked = sweep_run(rounds=2, blocks_per_round=1, fine_tune_epochs=2, at_init=False)
+    asked = sweep_run(rounds=2, blocks_per_round=1, fine_tune_epochs=1)
     (wanted,) = evaluated(few_digits, tmp_path / "undisturbed", asked)
     interrupted = 0
     for allowed in range(4, 100, 2):
@@ -192,6 +192,7 @@ def test_interrupted_rounds_come_to_the_same_ticket(few_digits: ImageData, tmp_p
     assert left == []
 
 
+@pytest.mark.slow
 def test_filters_go_in_rounds_that_match_those_of_blocks(few_digits: ImageData, tmp_path: Path) -> None:
     how = {"rounds": 2, "blocks_per_round": 1, "fine_tune_epochs": 1}
     runs = [sweep_run(**how), sweep_run(method="filter", match_by="macs", **how)]
