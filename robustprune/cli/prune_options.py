@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 # What belongs to each method, and of which it needs one.
 _OPTIONS = {
-    "layer": ("blocks", "budget", "search", "objective", "eligibility", "unit"),
+    "layer": ("blocks", "budget", "search", "objective", "eligibility", "unit", "replace"),
     "filter": ("match", "filters", "match_by"),
     "weight": ("sparsity", "rounds"),
 }
@@ -35,11 +35,15 @@ _NEEDED = {"layer": ("blocks", "budget"), "filter": ("match", "filters"), "weigh
 
 @dataclass(frozen=True)
 class PruneOptions:
-    """What of a network is to go; of filters as many as a ticket's file tells, or so many."""
+    """What of a network is to go; of filters as many as a ticket's file tells, or so many.
+
+    ``replace`` has the arguments of :func:`robustprune.replace_linear`; None where nothing replaces blocks.
+    """
 
     pruning: Pruning
     match: str | None
     filters: int | None
+    replace: dict[str, Any] | None
 
 
 def _wanted(method: str, criterion: str, **own: Any) -> PruneOptions:
@@ -56,7 +60,7 @@ def _wanted(method: str, criterion: str, **own: Any) -> PruneOptions:
         raise click.UsageError(f"Missing option {flags}, which --method {kind} needs{_ADVICE.get(kind, '')}.")
     if "filters" in given and ("match" in given or "match_by" in given):
         raise click.UsageError("--filters says how many go, --match and --match-by leave that to a ticket; give one")
-    match, filters = (given.pop(name, None) for name in ("match", "filters"))
+    match, filters, replace = (given.pop(name, None) for name in ("match", "filters", "replace"))
     if "blocks" in given and "budget" in given:
         raise click.UsageError("--blocks says how many go, and --budget leaves that to a search; give one of the two")
     if "budget" not in given and given.keys() & {"search", "objective"}:
@@ -66,7 +70,27 @@ def _wanted(method: str, criterion: str, **own: Any) -> PruneOptions:
     is_named = isinstance(given.get("blocks"), list)
     if is_named and was_given("criterion"):
         raise click.UsageError("--blocks names what goes, and --criterion would choose it; give one of the two")
-    return PruneOptions(Pruning(method, criterion=None if is_named else criterion, **given), match, filters)
+    pruning = Pruning(method, criterion=None if is_named else criterion, **given)
+    return PruneOptions(pruning, match, filters, _replacing(replace))
+
+
+def _replacing(text: str | None) -> dict[str, Any] | None:
+    """Return the arguments that are written behind ``linear``."""
+    from robustprune.registry import read_options, suggest
+
+    if text is None:
+        return None
+    name, options = read_options(text)
+    kinds: dict[str, tuple[type, ...]] = {"samples": (int,), "ridge": (int, float), "merge": (bool,)}
+    if name != "linear":
+        raise click.UsageError(f"--replace {name}: blocks are replaced by linear maps alone; give --replace linear")
+    for key, value in options.items():
+        if key not in kinds:
+            known = ", ".join(kinds)
+            raise click.UsageError(f"--replace linear has no option {key!r}.{suggest(key, kinds)} It takes {known}.")
+        if type(value) not in kinds[key]:
+            raise click.UsageError(f"--replace linear:{key}={value} is no {kinds[key][-1].__name__}")
+    return options
 
 
 def _blocks(given: Sequence[str]) -> int | list[str]:
@@ -127,6 +151,13 @@ prune_options = gathered(
     *_search_options,
     click.option("--eligibility", type=ELIGIBILITY, help=f"layer: {ELIGIBILITY_HELP}  [default: paper]"),
     click.option("--unit", type=UNIT, help=f"layer: {UNIT_HELP}  [default: block]"),
+    click.option(
+        "--replace",
+        metavar="linear[:OPTION=VALUE,…]",
+        help="layer: fit linear maps in the place of what goes, by least squares over training images: for trained "
+        "networks. Each becomes part of the linear layer before it; with merge=false, or where there is none, it is a "
+        "layer of its own. samples=512 images, ridge=0.001.",
+    ),
     click.option("--match", type=Source(), help="filter: layer ticket to match; see --match-by."),
     click.option(
         "--filters", type=click.IntRange(min=1), help="filter: number of filters to remove, instead of --match."
