@@ -81,15 +81,20 @@ def _replacing(text: str | None) -> dict[str, Any] | None:
     if text is None:
         return None
     name, options = read_options(text)
-    kinds: dict[str, tuple[type, ...]] = {"samples": (int,), "ridge": (int, float), "merge": (bool,)}
+    kinds: dict[str, tuple[tuple[type, ...], str]] = {
+        "samples": ((int,), "a whole number"),
+        "ridge": ((int, float), "a number"),
+        "merge": ((bool,), "true or false"),
+    }
     if name != "linear":
         raise click.UsageError(f"--replace {name}: blocks are replaced by linear maps alone; give --replace linear")
     for key, value in options.items():
         if key not in kinds:
             known = ", ".join(kinds)
             raise click.UsageError(f"--replace linear has no option {key!r}.{suggest(key, kinds)} It takes {known}.")
-        if type(value) not in kinds[key]:
-            raise click.UsageError(f"--replace linear:{key}={value} is no {kinds[key][-1].__name__}")
+        types, what = kinds[key]
+        if type(value) not in types:
+            raise click.UsageError(f"--replace linear:{key}={value}: {key} is {what}")
     return options
 
 

@@ -2,14 +2,15 @@ r"""Linear maps in place of removed blocks, by least squares over calibration im
 
 Of the features x (D,) that go into a run of removed blocks at each position, and those y that came out of it, the map
 x ↦ Tᵀx + c with the least Σ ‖Tᵀx + c − y‖² + α ‖T − I‖² takes the place of the run; α = 0 is ordinary least squares,
-and a large one leaves the plain removal. Where a linear layer adds its output m to the features before the run,
+a large one leaves plain removal and a constant. Where a linear layer adds its output m to the features before the run,
 x = r + m, it is r + Tᵀm + c that is fitted to y, and T and c become part of that layer's weight and bias:
 
 .. math:: T = (M^\top M + \alpha I)^{-1} M^\top (Y - R)
 
-without an intercept and with a ridge towards zero in place of the identity, as Shopkhoev et al., "ReplaceMe: network
-simplification via depth pruning and transformer block linearization" (arXiv:2505.02819), section 3, have it for MLPs
-without biases. Runs are replaced in order of execution, x being what goes into the run of the network that is left.
+in matrices of one row for each position, without an intercept and with a ridge towards zero in place of the identity,
+as Shopkhoev et al., "ReplaceMe: network simplification via depth pruning and transformer block linearization"
+(arXiv:2505.02819), have it for MLPs without biases. Runs are replaced in order of execution, x being what goes into the
+run of the network that is left.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ class Replacement(BaseModel):
         channel_dim: Which dimension of the features counts them.
         is_rectified: Whether its output goes through a ReLU, as what came out of the blocks was never negative.
         plain_error: ‖x − y‖ / ‖y‖ over the calibration images: that of plain removal.
-        error: The same with the map.
+        error: The same with the map, before a ReLU, which lowers it.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -139,7 +140,7 @@ def replace_runs(
         pruned: What is left of it, with the same weights.
         blocks: Those that were taken out, in order of execution.
         batches: The calibration images.
-        ridge: The penalty α, as a share of the mean of what it is added to.
+        ridge: The penalty α, as a share of the mean of the diagonal of Mᵀ M, of what has its mean taken off.
         merge: Make each map part of a linear layer where there is one that adds its output just before.
         step: Called after each batch of each run.
 

@@ -260,6 +260,7 @@ def test_the_command_replaces(run: Run) -> None:
     assert found["after"]["parameters"] > run(*model, "--json").json["after"]["parameters"]
     assert "linear map" in run(*model, "--replace", "linear").out
     check_failure(run(*model, "--replace", "affine"), 2, "linear")
+    check_failure(run(*model, "--replace", "linear:merge=1"), 2, "merge is true or false")
     check_failure(run(*model, "--replace", "linear:rigde=1"), 2, "Did you mean", "ridge")
     weights = ("prune", "--model", "resnet20:width=4", "--method", "weight", "--sparsity", "0.5", "--out", "t.pt")
     check_failure(run(*weights, "--replace", "linear"), 2, "--replace belongs to --method layer")
