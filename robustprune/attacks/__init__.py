@@ -27,6 +27,7 @@ from importlib import import_module
 
 from robustprune.attacks.attack_ranking import OptimalityEntry, compare_attacks, describe_optimality
 from robustprune.attacks.engine.attack_result import AttackResult, Check, save_adversarial
+from robustprune.attacks.engine.joint_results import any_of
 from robustprune.attacks.engine.problem import AttackProblem
 from robustprune.attacks.engine.resume import clear_states
 from robustprune.attacks.engine.runner import image_attack, run_attack
@@ -41,7 +42,7 @@ from robustprune.attacks.registry import (
     register_attack,
 )
 from robustprune.attacks.requests import Attack, Attacks, parse_epsilon
-from robustprune.attacks.successive import SecurityCurve, any_of, security_curve, union_attack
+from robustprune.attacks.successive import SecurityCurve, security_curve, union_attack
 from robustprune.attacks.transfer import check_transfer, transfer_attack
 
 __all__ = [

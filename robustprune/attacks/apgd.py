@@ -41,14 +41,20 @@ def ratio_attack(problem: AttackProblem, *, steps: int = 100) -> None:
 
 
 @_NORMS
-def targeted_attack(problem: AttackProblem, *, steps: int = 100, target_classes: int = TARGETS) -> None:
+def targeted_attack(
+    problem: AttackProblem, *, steps: int = 100, target_classes: int = TARGETS, first_class: int = 0
+) -> None:
     """Propose points towards each of the classes that come next to the label, one after the other.
 
-    With fewer than four classes the ratio has no fourth logit, and a smaller denominator is used.
+    Those before ``first_class`` are left out, and nothing else changes: an ascent draws as it would after them. With
+    fewer than four classes the ratio has no fourth logit, and a smaller denominator is used.
     """
     at_least_one("target_classes", target_classes)
-    for rivals in rival_classes(problem, target_classes):
-        ascend(problem, steps, "dlr", rivals)
+    for rank, rivals in enumerate(rival_classes(problem, target_classes)):
+        if rank < first_class:
+            problem.skip_draw()
+        else:
+            ascend(problem, steps, "dlr", rivals)
 
 
 def rival_classes(problem: AttackProblem, most: int) -> Iterator[Tensor]:

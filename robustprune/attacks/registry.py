@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -53,6 +54,17 @@ def in_two_phases(first: str, second: str) -> Callable[[AttackFunction], AttackF
         return attack
 
     return mark
+
+
+def read_part(text: str) -> tuple[str, int, int | None]:
+    """Return the name of an ensemble's part, and of the classes it aims at the first and the one after the last.
+
+    ``apgd-t[:3]`` aims at three, ``apgd-t[3:]`` at all others: None is the last that there is.
+    """
+    found = re.fullmatch(r"(apgd-t)\[(\d*):(\d*)\]", text)
+    if found is None:
+        return text, 0, None
+    return found[1], int(found[2] or 0), int(found[3]) if found[3] else None
 
 
 def minimum_norm(attack: AttackFunction) -> AttackFunction:

@@ -110,6 +110,7 @@ class _Manner(Request):
         eot: Passes whose mean leads the attack on a network that draws at random (expectation over transformation,
             Athalye et al. 2018); one more judges what it found.
         checks: ``default``, or ``full`` for those that take attacks of their own.
+        mitigate: Where checks are in doubt, also attack as they suggest, and report both robust accuracies.
         options: Options of the attacks, such as ``steps``; whatever keyword is no other field is one.
     """
 
@@ -121,6 +122,7 @@ class _Manner(Request):
     restarts: Count = 1
     eot: Count = 1
     checks: Literal["default", "full"] = "default"
+    mitigate: bool = False
     options: dict[str, Any] = Field(default_factory=dict)
 
 

@@ -12,9 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from robustprune.attacks.engine.attack_result import AttackResult
-from robustprune.attacks.engine.checks import check_sample_size
 from robustprune.attacks.engine.joint_results import as_one
-from robustprune.attacks.engine.runner import run_attack
+from robustprune.attacks.engine.runner import mitigate_result, run_attack
 from robustprune.attacks.engine.within_budget import within_budget
 from robustprune.attacks.registry import ATTACKS, get_attack, is_minimum_norm
 from robustprune.attacks.requests import Attack, Attacks
@@ -42,38 +41,15 @@ def union_attack(
         AttackError: As `run_attack`.
     """
     members: list[AttackResult] = []
+    is_doubt_answered = settings.pop("mitigate", any(Attack.of(each).mitigate for each in attacks))
+    before = previous
     for attack in sorted(attacks, key=_rank):
-        previous = run_attack(model, images, labels, attack, previous=previous, **settings)
+        previous = run_attack(model, images, labels, attack, previous=previous, mitigate=False, **settings)
         members.append(previous)
-    return as_one(members, "union")
-
-
-def any_of(results: Sequence[AttackResult], attack: str) -> AttackResult:
-    """Return what attacks that know nothing of each other broke on the same samples, under the name ``attack``.
-
-    Each sample comes with what the first attack that broke it made of it, or the first of all.
-    """
-    chosen = torch.zeros(results[0].n, dtype=torch.long)
-    for number in reversed(range(len(results))):
-        chosen[results[number].broken] = number
-    samples = torch.arange(len(chosen))
-
-    def pick(name: str) -> Tensor:
-        return torch.stack([getattr(result, name) for result in results])[chosen, samples]
-
-    together = as_one(results, attack)
-    broken = pick("broken")
-    return replace(
-        together,
-        adversarial=pick("adversarial"),
-        broken=broken,
-        adversarial_predictions=pick("adversarial_predictions"),
-        perturbation_norms=pick("perturbation_norms"),
-        broken_at_step=pick("broken_at_step"),
-        broken_by=[results[number].broken_by[sample] for sample, number in enumerate(chosen.tolist())],
-        queries=torch.stack([result.queries for result in results]).sum(dim=0),
-        checks=tuple(check_sample_size(broken) if each.name == "sample size" else each for each in together.checks),
-    )
+    together = as_one(members, "union")
+    if not is_doubt_answered:
+        return together
+    return mitigate_result(together, model, images, labels, max(attacks, key=_rank), previous=before, **settings)
 
 
 def _rank(attack: str | Attack) -> int:

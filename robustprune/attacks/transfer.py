@@ -51,15 +51,16 @@ def transfer_attack(
     """
     model, source = (placed(as_network(each), device) for each in (model, source))
     targets = settings.pop("targets", None)
-    request = Attack.of(attack, **({"early_stop": False} | settings))
+    request = Attack.of(attack, **({"early_stop": False} | settings | {"mitigate": False}))
     made = run_attack(source, images, labels, request, targets=targets, sample_ids=sample_ids, work=work)
     made_at = time.perf_counter()
     samples = check_samples(images, labels, sample_ids)
     clean, predictions = (_predict(model, each, samples.ids, request) for each in (samples.images, made.adversarial))
     was_reached, broken = map(Goal(made.labels, made.targets).is_reached_by, (clean, predictions))
     broken |= was_reached
-    found = [check for check in made.checks if check.name not in ("sample size", "clean agreement")]
-    found.append(checks.check_sample_size(broken))
+    dropped = ("sample size", "clean agreement", "transfer failure")
+    found = [check for check in made.checks if check.name not in dropped]
+    found += [checks.check_sample_size(broken), check_transfer_failure(made.broken & ~made.initially_wrong, broken)]
     if expected_clean_accuracy is not None:
         is_right, is_random = clean == made.labels, request.eot > 1
         found.append(checks.check_clean_agreement(is_right, expected_clean_accuracy, draws_at_random=is_random))
@@ -78,6 +79,7 @@ def transfer_attack(
         forward_evaluations=made.forward_evaluations + 2 * made.n,
         seconds=made.seconds + time.perf_counter() - made_at,
         distances=None,  # those to the boundary of the source
+        mitigated=None,  # what breaks the source, too
     )
 
 
@@ -85,6 +87,15 @@ def _predict(model: nn.Module, images: Tensor, sample_ids: list[int], request: A
     images, batches = to_unit_range(images.to(model_device(model))), Batches(request.batch_size)
     with evaluation_mode(model):
         return predict_once(model, images, sample_ids, seed=request.seed, batches=batches).argmax(dim=1).cpu()
+
+
+def check_transfer_failure(made: Tensor, broken: Tensor) -> Check:
+    """What breaks the network it was made on should break this one (Pintor et al. 2022, I5): both (N,) bool."""
+    lost, n = int((made & ~broken).sum()), int(made.sum())
+    detail = f"of {n} samples that the attack broke on the other network, {lost} do not break this one"
+    if lost <= checks.MOST_FURTHER * len(made):
+        return Check("transfer failure", "PASS", detail)
+    return Check("transfer failure", "WARN", f"{detail}; they say nothing of an attack on this one itself")
 
 
 def check_transfer(direct: AttackResult, transferred: AttackResult) -> Check:

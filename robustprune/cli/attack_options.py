@@ -61,7 +61,9 @@ class AttackOptions:
     strict: bool
 
 
-_IDLE_ALONE = ("eps", "union", "transfer_from", "save_adversarial", "strict", "steps", "step_size", "queries")
+_OF_ATTACKS = ("steps", "step_size", "queries")
+_IDLE_ALONE = ("eps", "union", "transfer_from", "save_adversarial", "strict", "mitigate", *_OF_ATTACKS)
+_SHARED = ("norm", "restarts", "eot", "union", "checks", "mitigate", "save_adversarial")
 
 
 def _attacked(**given: Any) -> AttackOptions:
@@ -71,8 +73,8 @@ def _attacked(**given: Any) -> AttackOptions:
     idle = [f"--{name.replace('_', '-')}" for name in _IDLE_ALONE if given[name]]
     if idle and not given["attacks"]:
         raise click.UsageError(f"{idle[0]} is for attacks, and none is named; add one, such as --attack pgd")
-    own = {name: given[name] for name in ("steps", "step_size", "queries") if given[name] is not None}
-    shared = {name: given[name] for name in ("norm", "restarts", "eot", "union", "checks", "save_adversarial")}
+    own = {name: given[name] for name in _OF_ATTACKS if given[name] is not None}
+    shared = {name: given[name] for name in _SHARED}
     return AttackOptions(
         Attacks(given["attacks"], **_epsilons(given["eps"]), options=own, **shared),
         given["transfer_from"],
@@ -127,6 +129,11 @@ attack_options = gathered(
         type=click.Choice(["default", "full"]),
         default="default",
         help="full: also run checks that need further attacks (slower).",
+    ),
+    click.option(
+        "--mitigate",
+        is_flag=True,
+        help="Where a check is in doubt, also attack as it suggests, and report the robust accuracy before and after.",
     ),
     click.option("--strict", is_flag=True, help="Exit with code 1 if a check fails."),
     click.option(

@@ -79,7 +79,7 @@ def prune(
         figures = {"before": before.to_dict(), "after": after.to_dict(), "out": out}
         terminal.print_json({**_describe(ticket, wanted.pruning), **figures})
         return
-    _draw(ticket, dense)
+    _draw(ticket, dense, len(wanted.pruning.schedule))
     without = f" without {', '.join(ticket.plan.removed)}" if ticket.plan.removed else ""
     saved = after.saved_percent(before)
     labels = {"parameters": "parameters", "macs": "MACs per image", "filters": "filters"}
@@ -105,7 +105,7 @@ def _cut(
 ) -> Ticket:
     from robustprune.pruning import make_criterion
     from robustprune.tickets import prune_filters, prune_weights
-    from robustprune.tickets.finding import check_possible, cut, score
+    from robustprune.tickets.finding import check_possible, cut, cut_in_rounds, score
 
     asked = wanted.pruning
     if asked.criterion is None:  # blocks are named
@@ -116,6 +116,7 @@ def _cut(
         return prune_weights(dense, data, str(asked.criterion), sparsity=float(asked.sparsity or 0), **how)
     if asked.method == "layer":
         check_possible(dense.network, asked)
+        return cut_in_rounds(dense, data, asked, seed, device, work)
     scores: Any = score(dense, data, asked, seed, device, work)
     if wanted.filters is None:
         return cut(dense, scores, asked, match)
@@ -129,11 +130,7 @@ def _describe(ticket: Ticket, asked: Pruning) -> dict[str, Any]:
     found: dict[str, Any] = {
         "method": plan.method,
         "criterion": plan.criterion,
-        "unit": plan.unit,
         "blocks": asked.blocks,
-        "budget": plan.budget,
-        "search": plan.search,
-        "objective": plan.objective,
         "removed": list(plan.removed),
         "replaced": {place: each.model_dump(mode="json") for place, each in plan.replaced.items()},
         "eligible": list(plan.eligible),
@@ -148,6 +145,9 @@ def _describe(ticket: Ticket, asked: Pruning) -> dict[str, Any]:
             "variant": plan.variant,
             "match": plan.match.model_dump(mode="json") if plan.match else None,
         }
+    if plan.method == "layer":
+        of_blocks = ("unit", "budget", "search", "objective")
+        found |= {name: getattr(plan, name) for name in of_blocks} | {"rounds": len(asked.schedule) or 1}
     if ticket.masks:
         found |= {
             "sparsity": plan.sparsity,
@@ -158,16 +158,17 @@ def _describe(ticket: Ticket, asked: Pruning) -> dict[str, Any]:
     return found
 
 
-def _draw(ticket: Ticket, dense: Ticket) -> None:
+def _draw(ticket: Ticket, dense: Ticket, rounds: int = 1) -> None:
     """Draw what each block or filter was worth, or how many weights each parameter has left."""
     plan = ticket.plan
     if plan.criterion is None or plan.objective == "ticket":
         return
     if plan.method == "layer":
+        last = f" of the last of {rounds} rounds" if rounds > 1 else ""
         rows = sorted(ticket.scores.items(), key=lambda item: item[1])
         decisions = _decisions(ticket, dense)
         terminal.table(
-            f"{plan.criterion} scores, lowest first (higher: more important)",
+            f"{plan.criterion} scores{last}, lowest first (higher: more important)",
             ["block", ">importance", "decision"],
             [[name, f"{score:.4g}", decisions[name]] for name, score in rows],
         )

@@ -25,12 +25,22 @@ if TYPE_CHECKING:
 
 # What belongs to each method, and of which it needs one.
 _OPTIONS = {
-    "layer": ("blocks", "budget", "search", "objective", "eligibility", "unit", "replace"),
+    "layer": (
+        "blocks",
+        "budget",
+        "search",
+        "objective",
+        "eligibility",
+        "unit",
+        "rounds",
+        "blocks_per_round",
+        "replace",
+    ),
     "filter": ("match", "filters", "match_by"),
     "weight": ("sparsity", "rounds"),
 }
 _ADVICE = {"layer": "; `robustprune blocks --model …` shows how many can go"}
-_NEEDED = {"layer": ("blocks", "budget"), "filter": ("match", "filters"), "weight": ("sparsity",)}
+_NEEDED = {"layer": ("blocks", "budget", "blocks_per_round"), "filter": ("match", "filters"), "weight": ("sparsity",)}
 
 
 @dataclass(frozen=True)
@@ -52,11 +62,11 @@ def _wanted(method: str, criterion: str, **own: Any) -> PruneOptions:
 
     given = {name: value for name, value in own.items() if value not in (None, ())}
     kind = method.removesuffix("-uniform")
-    for owner, names in _OPTIONS.items():
-        for name in given.keys() & set(names) if owner != kind else ():
-            raise click.UsageError(f"--{name.replace('_', '-')} belongs to --method {owner}, not to --method {kind}")
+    for name in given.keys() - set(_OPTIONS[kind]):
+        owners = " or ".join(owner for owner, names in _OPTIONS.items() if name in names)
+        raise click.UsageError(f"--{name.replace('_', '-')} belongs to --method {owners}, not to --method {kind}")
     if not given.keys() & set(_NEEDED[kind]):
-        flags = " or ".join(f"'--{name}'" for name in _NEEDED[kind])
+        flags = " or ".join(f"'--{name.replace('_', '-')}'" for name in _NEEDED[kind])
         raise click.UsageError(f"Missing option {flags}, which --method {kind} needs{_ADVICE.get(kind, '')}.")
     if "filters" in given and ("match" in given or "match_by" in given):
         raise click.UsageError("--filters says how many go, --match and --match-by leave that to a ticket; give one")
@@ -70,8 +80,8 @@ def _wanted(method: str, criterion: str, **own: Any) -> PruneOptions:
     is_named = isinstance(given.get("blocks"), list)
     if is_named and was_given("criterion"):
         raise click.UsageError("--blocks names what goes, and --criterion would choose it; give one of the two")
-    pruning = Pruning(method, criterion=None if is_named else criterion, **given)
-    return PruneOptions(pruning, match, filters, _replacing(replace))
+    asked = Pruning(method, criterion=None if is_named else criterion, **given)
+    return PruneOptions(asked.check() if kind == "layer" else asked, match, filters, _replacing(replace))
 
 
 def _replacing(text: str | None) -> dict[str, Any] | None:
@@ -181,9 +191,12 @@ prune_options = gathered(
     click.option(
         "--rounds",
         type=click.IntRange(min=1),
-        help="weight: rounds of scoring and masking; each keeps the same share of weights.  [default: 100 for "
-        "synflow, else "
-        "1]",
+        help="layer: rounds of scoring and removing; each removes the same share of --blocks, or --blocks-per-round. "
+        "Nothing is trained in between: `robustprune lottery` does that. weight: rounds of scoring and masking; each "
+        "keeps the same share of weights.  [default: 1; weight: 100 for synflow]",
+    ),
+    click.option(
+        "--blocks-per-round", type=click.IntRange(min=1), help="layer: blocks to remove in each round of scoring."
     ),
     panel="Pruning",
 )

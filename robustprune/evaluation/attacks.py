@@ -85,21 +85,36 @@ def run_attacks(
                 ]
                 together = any_of(moved, name) if asked.union else moved[0]
                 transferred.append(replace(together, attack=f"transfer:{name}"))
-                rising[place] = replace(result, checks=(*result.checks, check_transfer(result, together)))
+                rising[place] = _with_transfer(result, transferred[-1], asked)
         results += rising
         if len(rising) > 1:
             found.curves.append(_curve(name, rising))
     results += transferred
     found.optimality = compare_attacks(results)
-    for place, result in enumerate(results):
-        found.entries.append(_entry(result))
-        found.samples |= _outcomes(result, place)
-    _add_galleries(found, results, sample)
     if asked.save_adversarial is not None:
         files = adversarial_files(asked.save_adversarial, [(result.attack, result.epsilon) for result in results])
         for result, file in zip(results, files, strict=True):
             work.processes.from_main(partial(save_adversarial, result, network, file))
+    results += [result.mitigated for result in results if result.mitigated is not None]
+    for place, result in enumerate(results):
+        found.entries.append(_entry(result))
+        found.samples |= _outcomes(result, place)
+    _add_galleries(found, results, sample)
     return found
+
+
+def _with_transfer(result: AttackResult, transferred: AttackResult, asked: Attacks) -> AttackResult:
+    """Return a direct attack's result, judged by transferred images; mitigated by them too where they find more."""
+    check = check_transfer(result, transferred)
+    mitigated = result.mitigated
+    if asked.mitigate and check.verdict == "WARN":
+        name = f"mitigated:{result.attack}"
+        before, mitigated = mitigated or result, any_of([mitigated or result, transferred], name)
+        fresh = {each.name: each for each in mitigated.checks if each.name == "sample size"}
+        mitigated = replace(mitigated, checks=tuple(fresh.get(each.name, each) for each in before.checks))
+        change = f"robust accuracy {before.robust_accuracy:.2%} → {mitigated.robust_accuracy:.2%}"
+        check = replace(check, detail=f"{check.detail}; mitigated with {transferred.attack}: {change}")
+    return replace(result, checks=(*result.checks, check), mitigated=mitigated)
 
 
 def _attack_rising(
@@ -120,7 +135,7 @@ def _request(evaluation: Evaluation, name: str, options: dict[str, Any]) -> Atta
         seed=evaluation.seed,
         batch_size=evaluation.batch_size,
         options=options,
-        **evaluation.attacks.model_dump(include={"norm", "restarts", "eot", "checks"}),
+        **evaluation.attacks.model_dump(include={"norm", "restarts", "eot", "checks", "mitigate"}),
     )
 
 

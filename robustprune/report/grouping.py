@@ -180,6 +180,7 @@ def identity(record: Record) -> dict[str, Any]:
         "choice": plan.get("choice") or "lowest",
         "maps": bool(plan.get("replaced")),
         "search": [plan.get(name) for name in ("budget", "search", "objective")],
+        "rounds": _rounds(record),
         "variant": plan.get("variant"),
         "match": match.get("by"),
         # Criteria may choose others for each seed, and searches another number; blocks that were named are the method.
@@ -217,6 +218,7 @@ def name_method(record: Record) -> str:
         count = _count(_UNITS[plan.get("unit") or "block"], len(plan["removed"]))
         size = [plan["budget"], plan["search"]] if plan.get("budget") else [count]
         size += ["by whole tickets"] if plan.get("objective") == "ticket" else []
+        size += [f"{rounds[0]} rounds"] if (rounds := _rounds(record)) else []
         kind, facts = "layer ticket", [criterion, *size, *([control] if control else [])]
     elif method == "filter":
         kind, facts = "filter ticket", [criterion, *(["uniform"] if plan.get("variant") == "uniform" else [])]
@@ -231,6 +233,12 @@ def name_method(record: Record) -> str:
     rewound = identity(record)["rewound"]
     facts += [] if rewound is None else [f"rewound to {rewound}"]
     return f"{kind} ({', '.join(facts)})" if facts else kind
+
+
+def _rounds(record: Record) -> list[int]:
+    """Return how many rounds found a ticket, and the epochs of each training before its own; of one round nothing."""
+    rounds = 1 + len(record.model.plan.get("earlier") or ())
+    return [rounds, *(each["epochs"] for each in record.model.earlier_training)] if rounds > 1 else []
 
 
 _UNITS = {"block": "block", "attention": "attention branch", "mlp": "MLP branch"}

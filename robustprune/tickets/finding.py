@@ -67,6 +67,17 @@ def cut(
     return prune_filters(dense, scores, match=match, match_by=asked.match_by, variant=variant)
 
 
+def cut_in_rounds(
+    dense: Ticket, data: ImageData, asked: Pruning, seed: int, device: Device = None, work: Work = Work()
+) -> Ticket:
+    """Return the layer ticket that is left after rounds of scoring and removing, without any training in between."""
+    ticket = dense
+    for count in asked.schedule or (asked.blocks,):
+        one = asked.model_copy(update={"blocks": count})
+        ticket = cut(ticket, score(ticket, data, one, seed, device, work), one)
+    return ticket
+
+
 def check_possible(network: nn.Module, asked: Pruning) -> None:
     """Find out now, not after the dense training, what cannot go."""
     criterion = make_criterion(asked.criterion, **asked.options) if asked.criterion else None

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from robustprune.attacks import Attack, AttackProblem, attack_options, pgd, run_attack
-from robustprune.attacks.engine import chunk_runner
+from robustprune.attacks import Attack, AttackProblem, Check, attack_options, pgd, run_attack
+from robustprune.attacks.engine import chunk_runner, full_checks
 from robustprune.attacks.engine.attack_counts import Counts
 from robustprune.attacks.engine.queries import Batches, ModelQueries
 from robustprune.attacks.engine.samples import Samples
@@ -128,8 +128,10 @@ def test_iterated_steps_beat_one(network, test_images, test_labels):
         assert many.robust_accuracy <= one.robust_accuracy <= one.clean_accuracy
 
 
-def test_counts_are_those_of_the_model(network, test_images, test_labels):
+def test_counts_are_those_of_the_model(network, test_images, test_labels, monkeypatch):
     seen = []
+    # Attacks that a check makes are not counted.
+    monkeypatch.setattr(full_checks, "check_large_budget", lambda *_: Check("large budget", "PASS", ""))
     hook = network.register_forward_hook(lambda module, inputs, output: seen.append(len(output)))
     settings = {"epsilon": EPSILON, "steps": 6, "batch_size": 64, "frozen": False}
     full = run_attack(network, test_images, test_labels, early_stop=False, **settings)
@@ -140,9 +142,9 @@ def test_counts_are_those_of_the_model(network, test_images, test_labels):
     assert sum(seen) == early.forward_evaluations < full.forward_evaluations
     assert early.gradient_evaluations < full.gradient_evaluations
     # Packed: at most one batch per pass is not full.
-    checks = [16, 16, 1, 1, 18]
-    assert seen[-5:] == checks
-    assert sum(size < 64 for size in seen[:-5]) <= 2 + 7
+    checks = [16, 16, 1, 1, 18, 16, 16]
+    assert seen[-7:] == checks
+    assert sum(size < 64 for size in seen[:-7]) <= 2 + 7
     assert abs(early.robust_accuracy - full.robust_accuracy) < 0.01
 
 

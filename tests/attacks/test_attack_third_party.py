@@ -52,7 +52,7 @@ def test_passes_and_gradients_are_counted(network, test_images, test_labels):
     result = run_attack(network, test_images[:40], labels, "torchattacks:PGD", steps=7, random_start=False)
     assert result.gradient_evaluations == 7 * 40
     # Beside the steps: clean, our look at the proposals, the verdict, and the checks' probes.
-    assert result.forward_evaluations == (7 + 3) * 40 + 3 * 16 + 2 * 2
+    assert result.forward_evaluations == (7 + 3) * 40 + 5 * 16 + 2 * 2
 
 
 def test_the_outcome_is_the_packages_own(network, test_images, test_labels):

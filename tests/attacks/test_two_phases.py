@@ -9,8 +9,8 @@ from robustprune.errors import AttackError
 from robustprune.runtime.work import Work
 
 # One step of APGD leaves much to the second phase.
-ENSEMBLE = {"attack": "autoattack", "epsilon": 0.1, "steps": 1, "queries": 60, "target_classes": 1}
-SECOND = ("fab-t", "square")
+ENSEMBLE = {"attack": "autoattack", "epsilon": 0.1, "steps": 1, "queries": 60, "target_classes": 6}
+FIRST = "apgd-ce+apgd-t[:3]"
 
 
 @pytest.fixture
@@ -20,11 +20,11 @@ def whole(network, test_images, test_labels):
 
 def test_sampled_survivors_fare_as_under_the_whole_ensemble(network, test_images, test_labels, whole):
     found = run_attack(network, test_images, test_labels, **ENSEMBLE, sample=60)
-    survivors = ~(whole.broken & torch.tensor([part not in SECOND for part in whole.broken_by]))
+    survivors = ~run_attack(network, test_images, test_labels, **ENSEMBLE, attacks=FIRST).broken
     assert (found.sampled.survivors, found.sampled.sampled) == (int(survivors.sum()), 60)
     assert int(survivors.sum()) > 60
-    by_second = torch.tensor([part in SECOND for part in found.broken_by])
-    assert int(by_second.sum()) == found.sampled.broken > 0
+    assert int((found.broken & survivors).sum()) == found.sampled.broken > 0
+    assert {found.broken_by[sample] for sample in (found.broken & survivors).nonzero()} <= {"apgd-t", "fab-t", "square"}
     # What is broken is broken under the whole ensemble, by the same part, with the same image.
     assert not (found.broken & ~whole.broken).any()
     for sample in found.broken.nonzero()[:, 0].tolist():
@@ -32,8 +32,7 @@ def test_sampled_survivors_fare_as_under_the_whole_ensemble(network, test_images
         assert torch.equal(found.adversarial[sample], whole.adversarial[sample])
         assert found.queries[sample] == whole.queries[sample]
         assert found.broken_at_step[sample] == whole.broken_at_step[sample]
-    missed = whole.broken & ~found.broken
-    assert {whole.broken_by[sample] for sample in missed.nonzero()[:, 0].tolist()} <= set(SECOND)
+    assert not (whole.broken & ~found.broken & ~survivors).any()
     low, high = found.sampled.interval
     assert low <= whole.robust_accuracy <= high <= found.robust_accuracy
     details = {check.name: check.detail for check in found.checks}
@@ -44,10 +43,22 @@ def test_sampled_survivors_fare_as_under_the_whole_ensemble(network, test_images
     assert found.sampled.passes == pytest.approx(passes, rel=0.3)
 
 
+def test_classes_can_be_divided_between_phases(network, test_images, test_labels):
+    how = {"attack": "autoattack", "epsilon": 0.2, "steps": 2, "target_classes": 6}
+    undivided = run_attack(network, test_images, test_labels, **how, attacks="apgd-t")
+    first = run_attack(network, test_images, test_labels, **how, attacks="apgd-t[:1]")
+    left = (~first.broken).nonzero()[:, 0]
+    second = run_attack(network, test_images[left], test_labels[left], **how, attacks="apgd-t[1:]", sample_ids=left)
+    assert second.broken.any()
+    assert torch.equal(undivided.broken[left], second.broken)
+    assert torch.equal(undivided.adversarial[left], second.adversarial)
+    assert torch.equal(undivided.queries[left], first.queries[left] + second.queries)
+
+
 def test_every_survivor_is_drawn_as_often():
     survivors, counts = torch.arange(10, 40), torch.zeros(40)
     for seed in range(400):
-        drawn = two_phases._draw(survivors, list(range(100, 140)), 6, seed)
+        drawn = two_phases.draw_survivors(survivors, list(range(100, 140)), 6, seed)
         assert drawn.tolist() == sorted(set(drawn.tolist()))
         counts[drawn] += 1
     assert counts[:10].sum() == 0
@@ -85,8 +96,8 @@ def test_progress_counts_what_the_parts_take(network, test_images, test_labels):
     run_attack(
         network, images, labels, **ENSEMBLE, work=Work(progress=lambda text, done, total: told.append((done, total)))
     )
-    # One step of APGD and of APGD-T, each with a last look, FAB-T likewise, and 60 queries of Square.
-    assert {total for _, total in told} == {40 * (2 + 2 + 2 + 61)}
+    # A step of APGD, one of APGD-T and of FAB-T for each class, all with a last look, and 60 queries of Square.
+    assert {total for _, total in told} == {40 * (2 + 7 + 7 + 61)}
     assert told[-1][0] == told[-1][1]
 
 
@@ -95,6 +106,7 @@ def test_progress_counts_what_the_parts_take(network, test_images, test_labels):
     [
         ({"sample": 0}, "sample must be an integer of at least 1"),
         ({"sample": "some"}, "sample must be a number of survivors, 'all' or 'auto', got 'some'"),
+        ({"attacks": "fab-t[:2]"}, r"no part 'fab-t\[:2\]'. Did you mean 'fab-t'"),
         ({"attacks": "apgd-ce+apgd"}, "no part 'apgd'. Did you mean 'apgd-t'"),
     ],
 )

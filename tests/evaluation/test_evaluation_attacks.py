@@ -200,7 +200,7 @@ def test_examples_of_all_attacks_together_are_shown_to_the_network(
 
 def test_options_of_attacks_that_come_to_nothing(run: Run) -> None:
     model = ["evaluate", "--model", "resnet20", "--limit", "10"]
-    for option in (["--union"], ["--strict"], ["--save-adversarial", "found.npz"]):
+    for option in (["--union"], ["--strict"], ["--mitigate"], ["--save-adversarial", "found.npz"]):
         check_failure(run(*model, *option), 2, option[0], "--attack pgd")
     several = [*model, "--extra-model", "resnet32", "--attack", "fgsm", "--save-adversarial", "found.npz"]
     check_failure(run(*several), 2, "one by one")

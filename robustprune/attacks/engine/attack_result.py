@@ -86,14 +86,15 @@ class AttackResult:
         checks: The validity checks.
         gradient_evaluations: Samples × gradients computed.
         forward_evaluations: Samples × forward passes: those of the gradients, the clean one, the last, and
-            those of the checks; not the few that make a frozen copy, nor the step that attacks of other packages are
-            compared with.
+            those of the checks; not the few that make a frozen copy, nor those of attacks that checks make.
         seconds: Wall time; of an attack that was picked up from a state file, up to when that was last written too.
         sampled: What is known of survivors that the second phase of an ensemble was not run on; None where all parts
             were run on all samples. `robust_accuracy` then counts them as robust.
         distances: (N,) float64, the norm of the smallest perturbation that was found to break each sample, however
             large it is: 0 where none was needed, inf where none was found. None unless the attack kept the nearest
             points, as minimum-norm attacks do.
+        mitigated: This result with what the doubtful checks suggest carried out; None where it was not asked for, or
+            nothing was doubtful that an option or another attack answers.
     """
 
     attack: str
@@ -116,6 +117,7 @@ class AttackResult:
     seconds: float
     sampled: SampledPhase | None = None
     distances: Tensor | None = field(default=None, repr=False)
+    mitigated: AttackResult | None = field(default=None, repr=False)
 
     @property
     def n(self) -> int:

@@ -13,9 +13,10 @@ from torch import Tensor, nn
 
 from robustprune.attacks.engine.attack_counts import Counts
 from robustprune.attacks.engine.attack_result import Check
+from robustprune.attacks.engine.indicators import check_stability
 from robustprune.attacks.engine.samples import Samples
 from robustprune.metrics import wilson_interval
-from robustprune.models import logit_gap, model_device, run_model, to_unit_range
+from robustprune.models import logit_gap, model_device, run_model, run_uncompiled, to_unit_range
 
 # A share of zero gradients up to which the attack is only annotated.
 MOST_ZERO_GRADIENTS = 0.05
@@ -136,7 +137,7 @@ MOST_COUPLING = 1e-3
 
 
 def probe_model(model: nn.Module, samples: Samples, clean_logits: Tensor, eot: int, counts: Counts) -> list[Check]:
-    """Return the checks that take a few forward passes on clean images."""
+    """Return the checks that take a few passes on clean images; gradients only of attacks that use them."""
     images = to_unit_range(samples.images[:PROBES].to(model_device(model))).clone()
     with torch.no_grad():
         first, second = run_model(model, images), run_model(model, images)
@@ -145,11 +146,19 @@ def probe_model(model: nn.Module, samples: Samples, clean_logits: Tensor, eot: i
         others = run_model(model, torch.cat([images[:2], images[2:].flip(0), 1 - images[:2]]))
     together, otherwise = (logits[: len(alone)] for logits in (first, others))
     counts.forwards += 3 * len(images) + 2 * len(alone)
-    return [
+    is_random = _gap(first, second) > MOST_DIFFERENCE
+    found = [
         check_logits(clean_logits),
         check_randomness(first, second, eot),
-        check_batch_coupling(alone, together, otherwise, is_random=_gap(first, second) > MOST_DIFFERENCE),
+        check_batch_coupling(alone, together, otherwise, is_random=is_random),
     ]
+    if is_random or not counts.gradients:
+        why = "the network answers differently each time" if is_random else "no gradient was computed"
+        return [*found, Check("stability", "INFO", f"not judged, as {why}")]
+    with run_uncompiled(model):  # a derivative of its own would have to be compiled
+        stability, passes = check_stability(model, images)
+    counts.forwards += passes
+    return [*found, stability]
 
 
 def check_logits(logits: Tensor) -> Check:

@@ -16,7 +16,7 @@ from robustprune.attacks.engine.problem import AttackProblem
 from robustprune.attacks.engine.queries import Batches, ModelQueries, predict_once
 from robustprune.attacks.engine.resume import SavedChunk, state_file
 from robustprune.attacks.engine.samples import TOGETHER, Samples
-from robustprune.attacks.registry import ATTACKS, attack_options, get_attack
+from robustprune.attacks.registry import ATTACKS, attack_options, get_attack, read_part
 from robustprune.attacks.requests import Attack
 from robustprune.errors import AttackError
 from robustprune.inference import accelerate
@@ -29,14 +29,18 @@ from robustprune.runtime.work import Work
 CHUNK_SAMPLES = 512
 CHUNK_BYTES = 2**28
 
+FOR_CHECKS = ("stage", "clean_logits", "rise", "late_rise", "was_silent", "not_transferred")
+
 
 @dataclass
 class Found:
     """What an attack found, and what of it the checks judge by.
 
     Attributes:
-        samples: Tensors with a row for each sample: the fields of `AttackResult` of these names, ``stage``, which of
-            the stages broke it, −1 none, and ``clean_logits``.
+        samples: Tensors with a row for each sample: the fields of `AttackResult` of these names, and `FOR_CHECKS`:
+            ``stage``, which of the stages broke it, −1 none; ``clean_logits``; ``rise`` and ``late_rise``, how far its
+            best margin rose, see `LossPath`; ``was_silent``, whether it was broken on the way and came back unbroken;
+            ``not_transferred``, whether it was broken on the frozen copy alone.
         stages: Names of the parts of the attack; the whole of it is ``""``.
         details: Options that the attack filled in.
     """
@@ -92,13 +96,14 @@ class ChunkRunner:
             work.kept.add(path)
             problem.saved = SavedChunk(path, problem, started)
         clean_logits = mean_logits if single is None else single
-        logits = self._attack_fast_first(problem, clean_logits)
+        logits, doubtful = self._attack_fast_first(problem, clean_logits)
         self._progress.finish(len(samples))
-        measured = _measure(problem, samples.images, clean_logits, logits) | {"clean_logits": mean_logits}
+        measured = _measure(problem, samples.images, clean_logits, logits)
+        measured |= {"clean_logits": mean_logits, "not_transferred": doubtful}
         return {name: values.cpu() for name, values in measured.items()}
 
-    def _attack_fast_first(self, problem: AttackProblem, clean_logits: Tensor) -> Tensor:
-        """Return the model's logits (N, K) at the points found, given those at the images.
+    def _attack_fast_first(self, problem: AttackProblem, clean_logits: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the model's logits (N, K) at the points found, given those at the images, and where it disagreed (N,).
 
         Of what the accelerated copy takes for broken, the model itself has the last word; where it disagrees, as
         it may on the very boundary, the sample is attacked once more, on the model itself.
@@ -112,7 +117,7 @@ class ChunkRunner:
             problem.best.reopen(doubtful, problem.images, problem.clean_logits)
             self._propose(problem, only=doubtful)
             logits = self._final_logits(problem, clean_logits)
-        return logits
+        return logits, doubtful
 
     def _propose(self, problem: AttackProblem, only: Tensor | None = None) -> None:
         for restart in range(self._request.restarts):
@@ -151,6 +156,7 @@ def _measure(problem: AttackProblem, images: Tensor, clean_logits: Tensor, logit
     best, goal = problem.best, problem.goal
     broken = goal.is_reached(clean_logits) | goal.is_reached(logits)
     seen = torch.where(best.first_broken < 0, problem.queries, best.first_broken)
+    rise, late_rise = problem.path.rise()
     return {
         "adversarial": best.points,
         "broken": broken,
@@ -162,6 +168,9 @@ def _measure(problem: AttackProblem, images: Tensor, clean_logits: Tensor, logit
         "broken_at_step": torch.where(broken, seen, -1),
         "queries": best.asked,
         "stage": torch.where(broken, best.stage, -1),
+        "rise": rise,
+        "late_rise": late_rise,
+        "was_silent": (best.first_broken >= 0) & ~best.is_broken & ~broken,
     }
 
 
@@ -196,9 +205,15 @@ class WorkDone:
 def _most_queries(options: dict[str, Any]) -> int:
     """Return how often an attack with such options asks about a sample that it does not break, about."""
     if isinstance(parts := options.get("attacks"), str):
-        known = [attack_options(part) if part in ATTACKS.builtin else {} for part in parts.split("+")]
         given = {name: value for name, value in options.items() if value is not None}
-        return sum(_most_queries(own | {name: given[name] for name in own.keys() & given.keys()}) for own in known)
+        total = 0
+        for name, first, last in map(read_part, parts.split("+")):
+            own = attack_options(name) if name in ATTACKS.builtin else {}
+            own |= {each: given[each] for each in own.keys() & given.keys()}
+            if first or last:
+                own["target_classes"] = max(min(own["target_classes"], last or own["target_classes"]) - first, 0)
+            total += _most_queries(own)
+        return total
     steps, targets = options.get("steps", options.get("queries")), options.get("target_classes", 1)
     # A gradient per step and a last look; for an attack without steps, a guess of two queries.
     return (steps * targets if isinstance(steps, int) else 1) + 1

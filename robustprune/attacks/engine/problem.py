@@ -13,9 +13,10 @@ from torch import Generator, Tensor, nn
 from robustprune.attacks.engine.attack_counts import FirstGradients
 from robustprune.attacks.engine.best_points import BestPoints
 from robustprune.attacks.engine.goal import Goal, Score
+from robustprune.attacks.engine.loss_path import LossPath
 from robustprune.attacks.engine.queries import ModelQueries, Response
 from robustprune.attacks.engine.samples import Samples
-from robustprune.attacks.losses import TARGETED_LOSSES, Loss, get_loss
+from robustprune.attacks.losses import TARGETED_LOSSES, Loss, get_loss, margin
 from robustprune.attacks.norms import Radius, contain, get_norm, nearest_delta, uphill
 from robustprune.attacks.registry import AttackFunction, check_norm
 from robustprune.attacks.requests import Attack
@@ -45,6 +46,7 @@ class AttackProblem:
         stage: The one that runs.
         has_drawn: Whether another restart would do something else; set by whatever draws at random here.
         looked: The parts whose first gradients are counted.
+        path: How the margins of the samples rose.
         model: The module behind the questions, for attacks that bring their own; what it computes is not
             counted unless they see to it.
     """
@@ -73,6 +75,7 @@ class AttackProblem:
         self.queries = 0
         self.goal = Goal(labels, targets)
         self.best = BestPoints(images, self.goal, clean_logits, request.selection, single)
+        self.path = LossPath(self._margins(clean_logits, torch.arange(len(labels), device=labels.device)))
         self.model, self.model_queries = model, model_queries
         self.stages, self.stage = [""], ""
         self.looked: set[str] = set()
@@ -160,6 +163,10 @@ class AttackProblem:
         self._draws += 1
         self.has_drawn = True
         return drawn.to(self.images.device)
+
+    def skip_draw(self) -> None:
+        """Go on as if something had been drawn that is not needed."""
+        self._draws += 1
 
     def draw_seed(self, *what: int | str) -> int:
         """Return a seed for generators the engine does not own, keyed by seed, restart, stage and ``what``."""
@@ -281,6 +288,7 @@ class AttackProblem:
         losses = torch.zeros(len(rows), device=logits.device)
         gradients = torch.zeros_like(points) if gradient else points.new_zeros(0)
         start = FirstGradients() if gradient and len(rows) and stage not in self.looked else None
+        self.path.begin()
 
         def compute(part: slice) -> None:
             where = rows[part]
@@ -299,12 +307,16 @@ class AttackProblem:
             if is_contained:
                 sizes = self.size(batch - self.images[where]) if self._is_nearest_kept else None
                 self.best.record(where, batch, logits[part], score, query, number, sizes=sizes)
+                self.path.note(where, self._margins(logits[part], where))
 
         self.model_queries.batches.run(len(rows), compute)
         if start is not None:
             self.looked.add(stage)
             self.model_queries.counts.add_start(stage, start)
         return Response(logits, losses, gradients)
+
+    def _margins(self, logits: Tensor, rows: Tensor) -> Tensor:
+        return self.goal.score(margin)(logits, rows)
 
     def _points_of(self, points: Tensor, rows: Tensor) -> Tensor:
         if points.shape != self.images.shape:

@@ -27,9 +27,10 @@ from robustprune.runtime.files import hash_arrays, hash_json, write_atomically
 from robustprune.runtime.randomness import generator_states, restore_generators
 from robustprune.runtime.work import Work
 
-FORMAT = 9
+FORMAT = 10
 SUFFIX = ".attack"
 _LEDGER = ("points", "logits", "is_broken", "first_broken", "stage", "asked", "sizes")
+_PATH = ("start", "best", "before")
 
 
 class SavedChunk:
@@ -62,6 +63,9 @@ class SavedChunk:
             problem.details = json.loads(known["details"])
             for name in _LEDGER:
                 setattr(problem.best, name, known["best"][name].to(problem.images.device))
+            for name in _PATH:
+                setattr(problem.path, name, known["path"][name].to(problem.images.device))
+            problem.path.queries = known["path"]["queries"]
             starts = {name: FirstGradients(**start) for name, start in known["counts"]["starts"].items()}
             vars(problem.model_queries.counts).update({**known["counts"], "starts": starts})
             restore_generators(known["generators"], problem.images.device)
@@ -86,6 +90,7 @@ class SavedChunk:
             "looked": sorted(problem.looked),
             "details": json.dumps(named(problem.details), default=str),
             "best": {name: getattr(problem.best, name).cpu() for name in _LEDGER},
+            "path": {**{name: getattr(problem.path, name).cpu() for name in _PATH}, "queries": problem.path.queries},
             "counts": {**asdict(counts), "earlier_seconds": seconds},
             "generators": generator_states(problem.images.device),
         }

@@ -15,8 +15,10 @@ from torch import Tensor, nn
 
 from robustprune.attacks.engine import checks as verdicts
 from robustprune.attacks.engine.attack_result import AttackResult, Check
-from robustprune.attacks.engine.chunk_runner import ChunkRunner, Found, WorkDone, merge, neighbours
-from robustprune.attacks.engine.full_checks import CheckRunner, check_third_party, run_full_checks
+from robustprune.attacks.engine.chunk_runner import FOR_CHECKS, ChunkRunner, Found, WorkDone, merge, neighbours
+from robustprune.attacks.engine.full_checks import CheckRunner, run_further_checks
+from robustprune.attacks.engine.indicators import check_convergence, check_copy, check_silent_success
+from robustprune.attacks.engine.mitigation import mitigate
 from robustprune.attacks.engine.samples import Samples, check_samples, merge_previous, with_previous
 from robustprune.attacks.engine.two_phases import attack_in_two_phases, sample_size
 from robustprune.attacks.engine.within_budget import within_budget
@@ -75,39 +77,85 @@ def run_attack(
         UnknownNameError: There is no attack of that name.
         ModelError: The model cannot run on these images.
     """
-    started = time.perf_counter()
     expected_clean_accuracy: float | None = settings.pop("expected_clean_accuracy", None)
-    asked = request = Attack.of(attack, **settings)
+    request = Attack.of(attack, **settings)
     check_norm(get_attack(request.name), request.name, request.norm)
     options = expand_options(request.name, request.options)
     model, samples = placed(as_network(model), device), check_samples(images, labels, sample_ids, targets)
     size = sample_size(request.name, options, len(samples))
-    if size is not None:
+    expected = {"expected_clean_accuracy": expected_clean_accuracy}
 
-        def attack_part(own: Samples, asked: Attack, before: AttackResult | None) -> AttackResult:
-            expected = expected_clean_accuracy if own is samples else None
-            return run_attack(
-                model,
-                own.images,
-                own.labels,
-                asked,
-                targets=own.targets,
-                sample_ids=own.ids,
-                previous=before,
-                work=work,
-                expected_clean_accuracy=expected,
-            )
+    def attack_part(own: Samples, asked: Attack, before: AttackResult | None) -> AttackResult:
+        return attack_and_check(model, own, asked, previous=before, work=work, **(expected if own is samples else {}))
 
-        return attack_in_two_phases(attack_part, samples, request, size, previous)
+    if size is None:
+        result = attack_part(samples, request, previous)
+    else:
+        result = attack_in_two_phases(attack_part, samples, request, size, previous)
+    if not request.mitigate:
+        return result
+    return mitigate(CheckRunner(attack_once, model, samples, result, request, work, **expected), previous)
+
+
+def mitigate_result(
+    result: AttackResult,
+    model: nn.Module,
+    images: Array,
+    labels: Array,
+    attack: str | Attack,
+    *,
+    previous: AttackResult | None = None,
+    **settings: Any,
+) -> AttackResult:
+    """Return the joint result of several attacks with what its doubtful checks suggest, see `Attack.mitigate`.
+
+    All arguments are those of `run_attack`; ``attack`` is the one that remedies are made of.
+    """
+    expected, work = settings.pop("expected_clean_accuracy", None), settings.pop("work", NO_WORK)
+    given = {name: settings.pop(name, None) for name in ("sample_ids", "targets", "device")}
+    samples = check_samples(images, labels, given["sample_ids"], given["targets"])
+    network, request = placed(as_network(model), given["device"]), Attack.of(attack, **settings)
+    return mitigate(CheckRunner(attack_once, network, samples, result, request, work, expected), previous)
+
+
+def attack_and_check(
+    model: nn.Module,
+    samples: Samples,
+    request: Attack,
+    *,
+    previous: AttackResult | None,
+    work: Work,
+    expected_clean_accuracy: float | None = None,
+) -> AttackResult:
+    """Return the result of `attack_once` with the checks that take attacks of their own."""
+    expected = {"expected_clean_accuracy": expected_clean_accuracy}
+    result = attack_once(model, samples, request, previous=previous, work=work, **expected)
+    started = time.perf_counter()
+    result = run_further_checks(CheckRunner(attack_once, model, samples, result, request, work))
+    return replace(result, seconds=result.seconds + time.perf_counter() - started)
+
+
+def attack_once(
+    model: nn.Module,
+    samples: Samples,
+    asked: Attack,
+    *,
+    previous: AttackResult | None,
+    work: Work,
+    expected_clean_accuracy: float | None = None,
+) -> AttackResult:
+    """Return the result of an attack with the checks that take none of their own."""
+    started, request = time.perf_counter(), asked
+    options = expand_options(request.name, request.options)
     if is_minimum_norm(get_attack(request.name)):
         asked, request = _without_ball(request, samples)
-    samples = with_previous(samples, previous, asked)
+    attacked = with_previous(samples, previous, asked)
     training_before = training_submodules(model)
     with guarded(model, request.seed):
         training_during = training_submodules(model)
-        found = _attack(model, samples, request, options, work, started)
+        found = _attack(model, attacked, request, options, work, started)
         outcome = found.samples
-        checks_of_model = verdicts.probe_model(model, samples, outcome["clean_logits"], request.eot, found.counts)
+        checks_of_model = verdicts.probe_model(model, attacked, outcome["clean_logits"], request.eot, found.counts)
         training_during = training_during or training_submodules(model)
     if expected_clean_accuracy is not None:
         is_right, is_random = outcome["clean_predictions"] == outcome["labels"], request.eot > 1
@@ -122,23 +170,32 @@ def run_attack(
         verdicts.check_containment(outcome["adversarial"], outcome["perturbation_norms"], request.epsilon),
         verdicts.check_sample_size(outcome["broken"]),
         *checks_of_model,
+        *_indicators(found, request),
     )
-    result = _result(found, samples, request, options, checks)
-    result = merge_previous(result, previous)
+    result = merge_previous(_result(found, attacked, request, options, checks), previous)
     if asked is not request:
         result = within_budget(result, samples.images, asked.epsilon)
-    runner = CheckRunner(run_attack, model, samples, result, asked, work)
-    further = check_third_party(runner) + (run_full_checks(runner) if request.checks == "full" else [])
-    result = replace(result, checks=(*result.checks, *further))
     return replace(result, seconds=found.counts.earlier_seconds + time.perf_counter() - started)
+
+
+def _indicators(found: Found, request: Attack) -> list[Check]:
+    outcome, is_foreign = found.samples, ":" in request.name
+    is_judged_by_draw = request.eot > 1  # what the means of several passes say is no stand-in
+    copied = outcome["not_transferred"] if found.is_frozen and not is_judged_by_draw else None
+    # One that looks for the nearest points does not go uphill to its end.
+    is_uphill = request.selection != "nearest" and request.name != "fab-t"
+    rise = outcome["rise"] if is_uphill else torch.full_like(outcome["rise"], torch.nan)
+    return [
+        check_silent_success(None if is_foreign else outcome["was_silent"]),
+        check_convergence(rise, outcome["late_rise"], ~outcome["broken"]),
+        check_copy(copied),
+    ]
 
 
 def _result(
     found: Found, samples: Samples, request: Attack, options: dict[str, Any], checks: tuple[Check, ...]
 ) -> AttackResult:
-    of_samples: dict[str, Any] = {
-        name: values for name, values in found.samples.items() if name not in ("stage", "clean_logits")
-    }
+    of_samples: dict[str, Any] = {name: values for name, values in found.samples.items() if name not in FOR_CHECKS}
     return AttackResult(
         attack=request.label,
         norm=request.norm,

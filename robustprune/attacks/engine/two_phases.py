@@ -65,11 +65,11 @@ def attack_in_two_phases(
 
     def phase(number: int) -> Attack:
         options = {**request.options, "sample": "all", "attacks": get_attack(request.name).phases[number]}  # type: ignore[attr-defined]
-        return request.model_copy(update={"options": options})
+        return request.model_copy(update={"options": options, "mitigate": False})
 
     first = attack(samples, phase(0), previous)
     survivors = (~first.broken).nonzero()[:, 0]
-    chosen = _draw(survivors, samples.ids, size, request.seed)
+    chosen = draw_survivors(survivors, samples.ids, size, request.seed)
     if not len(chosen):
         return _with_account(
             first, SampledPhase(0, 0, 0, (first.robust_accuracy,) * 2, _passes(first)), request.name, size
@@ -86,7 +86,7 @@ def attack_in_two_phases(
     return _with_account(_merge(first, second, chosen), account, request.name, size)
 
 
-def _draw(survivors: Tensor, ids: list[int], size: int, seed: int) -> Tensor:
+def draw_survivors(survivors: Tensor, ids: list[int], size: int, seed: int) -> Tensor:
     """Return the places (m,) of at most ``size`` survivors, rising: those whose ids draw the lowest numbers."""
     drawn = sorted(survivors.tolist(), key=lambda place: derive_seed(seed, "second phase", ids[place]))
     return torch.tensor(sorted(drawn[:size]), dtype=torch.long)
@@ -105,14 +105,17 @@ def _merge(first: AttackResult, second: AttackResult, chosen: Tensor) -> AttackR
         broken_by[place] = second.broken_by[number]
     together = as_one([second, first], first.attack)
     checks = [check_sample_size(found["broken"]) if each.name == "sample size" else each for each in together.checks]
-    stages = first.options["stages"] | second.options["stages"]
+    before, after = first.options["stages"], second.options["stages"]
+    stages = before | after
+    for name in before.keys() & after.keys():  # a part that begins in the first phase and ends in the second
+        stages[name] = after[name] | {"first_class": before[name]["first_class"]}
     options = {**first.options, "stages": stages, "restarts": together.options["restarts"]}
     return replace(together, **found, broken_by=broken_by, options=options, checks=tuple(checks))
 
 
 def _with_account(result: AttackResult, account: SampledPhase, name: str, size: int) -> AttackResult:
     low, high = account.interval
-    second = get_attack(name).phases[1].replace("+", " and ")  # type: ignore[attr-defined]
+    second = " and ".join(get_attack(name).phases[1].replace("+", ", ").rsplit(", ", 1))  # type: ignore[attr-defined]
     said = (
         f"{second} attacked {account.sampled} of {account.survivors} survivors and broke {account.broken}; on all "
         f"of them the robust accuracy is in [{low:.4f}, {high:.4f}] (95 %, exact)"

@@ -38,4 +38,5 @@ def within_budget(result: AttackResult, images: Tensor, epsilon: float) -> Attac
             name if is_broken else "" for name, is_broken in zip(result.broken_by, broken.tolist(), strict=True)
         ],
         checks=tuple(fresh.get(check.name, check) for check in result.checks),
+        mitigated=None,
     )
