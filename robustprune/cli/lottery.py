@@ -41,6 +41,7 @@ def find_tickets(
     blocks: Sequence[str],
     rewind: Sequence[str] = ("0",),
     methods: Sequence[str] = ("layer",),
+    decide_by: str | None = None,
     **shared: Any,
 ) -> list[Pruning]:
     """Return a ticket for every combination of criterion, method, number of blocks and rewinding point."""
@@ -50,8 +51,11 @@ def find_tickets(
     # How many go follows from rounds that say it all, unless it is said besides.
     by_rounds = shared.get("rounds") and shared.get("blocks_per_round") and not was_given("blocks")
     counts = (None,) if by_rounds else read_counts("--blocks", blocks)
+    own = {"joint": {"decide_by": decide_by}} if decide_by else {}
+    if own and "joint" not in as_list(methods):
+        raise click.UsageError("--decide-by chooses between blocks and filters; it belongs to --method joint")
     return [
-        Pruning(method, criterion=criterion, blocks=count, rewind=point, **shared)
+        Pruning(method, criterion=criterion, blocks=count, rewind=point, **shared, **own.get(method, {}))
         for criterion, method, count, point in product(
             given_criteria(criteria), as_list(methods), counts, as_list(rewind)
         )
@@ -94,7 +98,13 @@ ticket_options = gathered(
         default=("layer",),
         help="What tickets lose: blocks (layer); filters, ranked over the whole network (filter) or at the same "
         "share of "
-        "each convolution (filter-uniform).",
+        "each convolution (filter-uniform); in each round blocks or filters, whichever costs less (joint).",
+    ),
+    click.option(
+        "--decide-by",
+        metavar="NAME",
+        help="joint: criterion of whole tickets that chooses between blocks and filters, such as naswot or jacobian.  "
+        "[default: cka]",
     ),
     click.option(
         "--match-by",

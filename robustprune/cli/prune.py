@@ -114,7 +114,7 @@ def _cut(
     if asked.method == "weight":
         how: dict[str, Any] = {"rounds": asked.rounds, "seed": seed, "device": device, "work": work, **asked.options}
         return prune_weights(dense, data, str(asked.criterion), sparsity=float(asked.sparsity or 0), **how)
-    if asked.method == "layer":
+    if asked.method in ("layer", "joint"):
         check_possible(dense.network, asked)
         return cut_in_rounds(dense, data, asked, seed, device, work)
     scores: Any = score(dense, data, asked, seed, device, work)
@@ -146,8 +146,9 @@ def _describe(ticket: Ticket, asked: Pruning) -> dict[str, Any]:
             "match": plan.match.model_dump(mode="json") if plan.match else None,
         }
     if plan.method == "layer":
-        of_blocks = ("unit", "budget", "search", "objective")
-        found |= {name: getattr(plan, name) for name in of_blocks} | {"rounds": len(asked.schedule) or 1}
+        found |= {name: getattr(plan, name) for name in ("unit", "budget", "search", "objective")}
+    if asked.method in ("layer", "joint"):
+        found |= {"rounds": len(asked.schedule) or 1, "decided_by": plan.decided_by}
     if ticket.masks:
         found |= {
             "sparsity": plan.sparsity,

@@ -37,10 +37,16 @@ _OPTIONS = {
         "replace",
     ),
     "filter": ("match", "filters", "match_by"),
+    "joint": ("blocks", "eligibility", "rounds", "blocks_per_round", "match_by", "decide_by"),
     "weight": ("sparsity", "rounds"),
 }
 _ADVICE = {"layer": "; `robustprune blocks --model …` shows how many can go"}
-_NEEDED = {"layer": ("blocks", "budget", "blocks_per_round"), "filter": ("match", "filters"), "weight": ("sparsity",)}
+_NEEDED = {
+    "layer": ("blocks", "budget", "blocks_per_round"),
+    "filter": ("match", "filters"),
+    "joint": ("blocks", "blocks_per_round"),
+    "weight": ("sparsity",),
+}
 
 
 @dataclass(frozen=True)
@@ -81,7 +87,7 @@ def _wanted(method: str, criterion: str, **own: Any) -> PruneOptions:
     if is_named and was_given("criterion"):
         raise click.UsageError("--blocks names what goes, and --criterion would choose it; give one of the two")
     asked = Pruning(method, criterion=None if is_named else criterion, **given)
-    return PruneOptions(asked.check() if kind == "layer" else asked, match, filters, _replacing(replace))
+    return PruneOptions(asked.check() if kind in ("layer", "joint") else asked, match, filters, _replacing(replace))
 
 
 def _replacing(text: str | None) -> dict[str, Any] | None:
@@ -144,11 +150,12 @@ prune_options = gathered(
     _wanted,
     click.option(
         "--method",
-        type=click.Choice(["layer", "filter", "filter-uniform", "weight"]),
+        type=click.Choice(["layer", "filter", "filter-uniform", "joint", "weight"]),
         default="layer",
         help="What to remove: blocks (layer); filters, ranked over the whole network (filter) or at the same share "
         "of each "
-        "convolution (filter-uniform); or single weights (weight), which are set to zero and save no computation.",
+        "convolution (filter-uniform); in each round blocks, or filters that match them, as --decide-by says (joint); "
+        "or single weights (weight), which are set to zero and save no computation.",
     ),
     click.option(
         "--criterion",
@@ -181,7 +188,13 @@ prune_options = gathered(
         "--match-by",
         type=click.Choice(["filters", "macs", "params"]),
         help="filter: what is matched to the --match ticket: the number of filters, as in the paper, MACs or "
-        "parameters.  [default: filters]",
+        "parameters; joint: what filters are matched in to the blocks of a round.  [default: filters]",
+    ),
+    click.option(
+        "--decide-by",
+        metavar="NAME",
+        help="joint: criterion of whole tickets that chooses between blocks and filters, such as naswot or jacobian.  "
+        "[default: cka]",
     ),
     click.option(
         "--sparsity",

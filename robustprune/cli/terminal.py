@@ -106,6 +106,9 @@ def pruning_notes(ticket: Ticket) -> list[str]:
     if ticket.plan.budget:
         by = "the score of the whole ticket" if ticket.plan.objective == "ticket" else "the summed scores of its blocks"
         notes.append(f"budget {ticket.plan.budget}, kept by the search {ticket.plan.search} of {by}")
+    if ticket.plan.decided_by:
+        found = [{"layer": "blocks", "filter": "filters"}[each.method] for each in (*ticket.plan.earlier, ticket.plan)]
+        notes.append(f"{ticket.plan.decided_by} chose what went in each round: {', '.join(found)}")
     notes += [
         f"a linear map stands in for {', '.join(each.blocks)}, "
         f"{f'part of {each.merged_into}' if each.merged_into else f'a layer of its own in {place}'}: off by "

@@ -15,7 +15,7 @@ from robustprune.data import ImageData, load_data
 from robustprune.errors import RobustPruneError, SweepError
 from robustprune.models import build_model
 from robustprune.models.user_file import own_code
-from robustprune.pruning import make_criterion, spell_search
+from robustprune.pruning import make_criterion, named_criterion, spell_search
 from robustprune.pruning.criteria.by_name import criterion_files
 from robustprune.runtime.files import hash_json
 from robustprune.runtime.progress import counted, shown_progress
@@ -139,15 +139,25 @@ class _Resolver:
             masks = {"method": "weight", "sparsity": asked.sparsity, "rounds": rounds}
             return [self._stage(run, "prune", {**self._scoring(run, asked), **masks}, base)]
         matched: Sequence[str | None] = [None] * max(1, len(asked.schedule))
-        if asked.method != "layer":
+        if asked.method not in ("layer", "joint"):
             layers = {"method": "layer", **({"criterion": None} if isinstance(asked.blocks, tuple) else {})}
             matched = self._found(run, asked.model_copy(update=layers))
         found: list[str] = []
         for count, match in zip(asked.schedule or [asked.blocks], matched, strict=True):
             if found:
                 base = {"before": self._tuned(run, asked.fine_tune_epochs, found[-1])}
-            found.append(self._round(run, asked.model_copy(update={"blocks": count}), base, match))
+            one = asked.model_copy(update={"blocks": count})
+            found.append((self._joint if asked.method == "joint" else self._round)(run, one, base, match))
         return found
+
+    def _joint(self, run: RunSettings, asked: Pruning, base: Mapping[str, str], _match: str | None) -> str:
+        """Return the stage that decides between a ticket without blocks and one without filters."""
+        layers = self._round(run, asked.model_copy(update={"method": "layer"}), base, None)
+        filters = self._round(run, asked.model_copy(update={"method": "filter"}), base, layers)
+        name, given = named_criterion(asked.decide_by, {})
+        judge = {"criterion": name, "options": make_criterion(name, **given).model_dump(mode="json")}
+        needs = {**base, "layers": layers, "filters": filters}
+        return self._stage(run, "decide", {**self._origin(run), **judge}, needs)
 
     def _scoring(self, run: RunSettings, asked: Pruning) -> dict[str, Any]:
         """Return what decides scores."""

@@ -35,6 +35,7 @@ from robustprune.sweep.store import Store
 from robustprune.sweep.until import compare_at
 from robustprune.tickets import prune_weights
 from robustprune.tickets.finding import cut, score
+from robustprune.tickets.joint import cheaper_cut
 from robustprune.tickets.requests import Pruning
 from robustprune.tickets.rewinding import RewindPoint, set_back
 from robustprune.tickets.ticket import Ticket, load_ticket
@@ -194,6 +195,15 @@ def _read_scores(path: Path) -> BlockScores | FilterScores:
     return FilterScores({name: torch.tensor(value, dtype=torch.float64) for name, value in scores.items()}, **found)
 
 
+def decide(job: Job) -> None:
+    """Take over the ticket without blocks or the one without filters, whichever costs less."""
+    candidates = job.ticket("layers"), job.ticket("filters")
+    how = {"seed": job.inputs["seed"], "device": job.device, "work": job.reporting_work, **job.inputs["options"]}
+    ticket = cheaper_cut(job.base(), candidates, job.data(), job.inputs["criterion"], **how)
+    ticket.network.cpu()
+    ticket.save(job.work / "ticket.pt")
+
+
 def tune_ticket(job: Job) -> None:
     """Train what a round has left, from its present weights."""
     out = job.work / "ticket.pt"
@@ -253,6 +263,7 @@ STAGES: dict[str, Callable[[Job], None]] = {
     "weights": find_weights,
     "score": score_network,
     "prune": prune_network,
+    "decide": decide,
     "tune": tune_ticket,
     "train": train_ticket,
     "evaluate": evaluate_network,

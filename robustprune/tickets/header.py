@@ -53,6 +53,8 @@ class Plan(BaseModel):
             went by number or name.
         search: The search that chose blocks within it, with its options.
         objective: What it searched by: the scores of ``blocks``, or of the whole ``ticket``.
+        decided_by: Of a joint ticket: the criterion that preferred it to one of the other kind at the same cost.
+        blocks_worth: Of a joint ticket: how many blocks went in this round, or would have gone instead of filters.
         variant: How filters were chosen: by one ranking, or uniformly over the convolutions.
         match: The ticket whose cost was to be matched, and how close this one came.
         sparsity: The share of all convolution and linear weights that is masked; None with other methods.
@@ -81,6 +83,8 @@ class Plan(BaseModel):
     budget: str | None = None
     search: str | None = None
     objective: Literal["blocks", "ticket"] | None = None
+    decided_by: str | None = None
+    blocks_worth: int | None = Field(default=None, ge=1)
     variant: FilterVariant | None = None
     match: Match | None = None
     sparsity: float | None = Field(default=None, gt=0, lt=1)

@@ -13,7 +13,7 @@ from robustprune.runtime.requests import Request
 from robustprune.tickets.budgeted import Objective, read_cut_budget
 from robustprune.tickets.header import MatchBy
 
-Method = Literal["dense", "layer", "filter", "filter-uniform", "weight"]
+Method = Literal["dense", "layer", "filter", "filter-uniform", "joint", "weight"]
 Count = Annotated[int, Field(ge=1)]
 
 
@@ -38,7 +38,8 @@ class Pruning(Request):
 
     Attributes:
         method: ``dense``: nothing goes. ``layer``: whole blocks. ``filter``, ``filter-uniform``: as many filters as the
-            layer ticket of the same criterion and blocks lost. ``weight``: single weights are masked.
+            layer ticket of the same criterion and blocks lost. ``joint``: in each round blocks, or filters that match
+            them, whichever ``decide_by`` finds to cost less. ``weight``: single weights are masked.
         criterion: What ranks blocks, filters or weights, with its options: ``grasp:batch_size=32``; of blocks also
             several, ``grasp+cka``, by the sum of their ranks. A layer ticket whose blocks are named has none.
         options: Options of the criterion; whatever keyword is no other field is one.
@@ -58,6 +59,7 @@ class Pruning(Request):
         choice: Which blocks go: those of the ``lowest`` scores; or as a control of the criterion those of the
             ``highest``, or ``random-per-stage``: as many of each stage as it would take, at random.
         match_by: Which cost of the layer ticket filter-pruned ones match: ``filters``, ``macs`` or ``params``.
+        decide_by: Of joint tickets, the criterion of whole tickets that decides between the two, with its options.
         at_init: Score the initial weights (algorithm 2) rather than the trained ones (algorithm 1).
         rewind: Where kept weights come from: epochs (25), a share of all (``"25%"``), ``random``: new ones, or
             ``shuffled``: the initial ones, in another order within each tensor of each block, or ``none``: those that
@@ -83,6 +85,7 @@ class Pruning(Request):
     eligibility: Eligibility = "paper"
     choice: Choice = "lowest"
     match_by: MatchBy = "filters"
+    decide_by: str = "cka"
     at_init: bool = True
     rewind: Annotated[int, Field(ge=0)] | str = 0
 
@@ -112,7 +115,8 @@ class Pruning(Request):
             return f"{self.search}{' by ticket' if self.objective == 'ticket' else ''}"
         if len(self.schedule) < 2:
             return ""
-        tuned = f" of {self.fine_tune_epochs} epochs" if self.fine_tune_epochs else ""
+        epochs = f"{self.fine_tune_epochs} epoch{'s' * (self.fine_tune_epochs > 1)}"
+        tuned = f" with {epochs} between" if self.fine_tune_epochs else ""
         return f"in {len(self.schedule)} rounds{tuned}"
 
     def check(self) -> Self:
@@ -169,6 +173,10 @@ class Pruning(Request):
             if given:
                 raise PruningError(f"{given[0]} belongs to blocks and filters, not to the method {self.method!r}")
             return
+        if self.method == "joint" and not isinstance(self.blocks, int):
+            raise PruningError("a joint ticket takes a number of blocks, which filters may go instead of; give blocks")
+        if self.decide_by != "cka" and self.method != "joint":
+            raise PruningError(f"decide_by belongs to the method 'joint', not to {self.method!r}; leave it out")
         if self.rounds is not None or given:
             if not isinstance(self.blocks, int):
                 what = "a budget" if self.budget is not None else "blocks that are named"

@@ -117,7 +117,7 @@ def test_the_command_line_goes_in_rounds(run: Run) -> None:
     for given, code, words in (
         (["--rounds", "3", "--blocks", "2"], 1, "2 blocks cannot go in 3 rounds"),
         (["--rounds", "3"], 2, "Missing option '--blocks'"),
-        (["--method", "filter", "--filters", "2", "--rounds", "2"], 2, "belongs to --method layer or weight"),
+        (["--method", "filter", "--filters", "2", "--rounds", "2"], 2, "belongs to --method layer or joint or weight"),
     ):
         check_failure(run(*how, *given), code, words)
 
