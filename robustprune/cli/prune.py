@@ -57,7 +57,7 @@ def prune(
     from robustprune.cli.workbench import open_matched, open_model
     from robustprune.cost import measure_cost
     from robustprune.runtime.work import Work
-    from robustprune.tickets.ticket import load_ticket
+    from robustprune.tickets import load_ticket, replace_linear
 
     device, seed, match = setup.begin(), setup.seed, None
     if wanted.match is None:
@@ -69,7 +69,10 @@ def prune(
             seed = match.seed if match.plan.seed is None else match.plan.seed
     dense.check_fits(data)
     with terminal.progress_bar() as bar:
-        ticket = _cut(dense, data, wanted, match, seed, device, Work(progress=bar))
+        work = Work(progress=bar)
+        ticket = _cut(dense, data, wanted, match, seed, device, work)
+        if wanted.replace is not None:
+            ticket = replace_linear(ticket, dense, data, seed=seed, device=device, work=work, **wanted.replace)
     ticket.save(out)
     before, after = measure_cost(dense.network), measure_cost(ticket.network)
     if as_json:
@@ -129,6 +132,7 @@ def _describe(ticket: Ticket, asked: Pruning) -> dict[str, Any]:
         "criterion": plan.criterion,
         "blocks": asked.blocks,
         "removed": list(plan.removed),
+        "replaced": {place: each.model_dump(mode="json") for place, each in plan.replaced.items()},
         "eligible": list(plan.eligible),
         "scores": ticket.scores,
         "match_gap": plan.match.gap if plan.match else None,

@@ -25,7 +25,17 @@ if TYPE_CHECKING:
 
 # What belongs to each method, and of which it needs one.
 _OPTIONS = {
-    "layer": ("blocks", "budget", "search", "objective", "eligibility", "unit", "rounds", "blocks_per_round"),
+    "layer": (
+        "blocks",
+        "budget",
+        "search",
+        "objective",
+        "eligibility",
+        "unit",
+        "rounds",
+        "blocks_per_round",
+        "replace",
+    ),
     "filter": ("match", "filters", "match_by"),
     "joint": ("blocks", "eligibility", "rounds", "blocks_per_round", "match_by", "decide_by"),
     "weight": ("sparsity", "rounds"),
@@ -41,11 +51,15 @@ _NEEDED = {
 
 @dataclass(frozen=True)
 class PruneOptions:
-    """What of a network is to go; of filters as many as a ticket's file tells, or so many."""
+    """What of a network is to go; of filters as many as a ticket's file tells, or so many.
+
+    ``replace`` has the arguments of :func:`robustprune.replace_linear`; None where nothing replaces blocks.
+    """
 
     pruning: Pruning
     match: str | None
     filters: int | None
+    replace: dict[str, Any] | None
 
 
 def _wanted(method: str, criterion: str, **own: Any) -> PruneOptions:
@@ -62,7 +76,7 @@ def _wanted(method: str, criterion: str, **own: Any) -> PruneOptions:
         raise click.UsageError(f"Missing option {flags}, which --method {kind} needs{_ADVICE.get(kind, '')}.")
     if "filters" in given and ("match" in given or "match_by" in given):
         raise click.UsageError("--filters says how many go, --match and --match-by leave that to a ticket; give one")
-    match, filters = (given.pop(name, None) for name in ("match", "filters"))
+    match, filters, replace = (given.pop(name, None) for name in ("match", "filters", "replace"))
     if "blocks" in given and "budget" in given:
         raise click.UsageError("--blocks says how many go, and --budget leaves that to a search; give one of the two")
     if "budget" not in given and given.keys() & {"search", "objective"}:
@@ -73,7 +87,31 @@ def _wanted(method: str, criterion: str, **own: Any) -> PruneOptions:
     if is_named and was_given("criterion"):
         raise click.UsageError("--blocks names what goes, and --criterion would choose it; give one of the two")
     asked = Pruning(method, criterion=None if is_named else criterion, **given)
-    return PruneOptions(asked.check() if kind in ("layer", "joint") else asked, match, filters)
+    return PruneOptions(asked.check() if kind in ("layer", "joint") else asked, match, filters, _replacing(replace))
+
+
+def _replacing(text: str | None) -> dict[str, Any] | None:
+    """Return the arguments that are written behind ``linear``."""
+    from robustprune.registry import read_options, suggest
+
+    if text is None:
+        return None
+    name, options = read_options(text)
+    kinds: dict[str, tuple[tuple[type, ...], str]] = {
+        "samples": ((int,), "a whole number"),
+        "ridge": ((int, float), "a number"),
+        "merge": ((bool,), "true or false"),
+    }
+    if name != "linear":
+        raise click.UsageError(f"--replace {name}: blocks are replaced by linear maps alone; give --replace linear")
+    for key, value in options.items():
+        if key not in kinds:
+            known = ", ".join(kinds)
+            raise click.UsageError(f"--replace linear has no option {key!r}.{suggest(key, kinds)} It takes {known}.")
+        types, what = kinds[key]
+        if type(value) not in types:
+            raise click.UsageError(f"--replace linear:{key}={value}: {key} is {what}")
+    return options
 
 
 def _blocks(given: Sequence[str]) -> int | list[str]:
@@ -135,6 +173,13 @@ prune_options = gathered(
     *_search_options,
     click.option("--eligibility", type=ELIGIBILITY, help=f"layer: {ELIGIBILITY_HELP}  [default: paper]"),
     click.option("--unit", type=UNIT, help=f"layer: {UNIT_HELP}  [default: block]"),
+    click.option(
+        "--replace",
+        metavar="linear[:OPTION=VALUE,…]",
+        help="layer: fit linear maps in the place of what goes, by least squares over training images: for trained "
+        "networks. Each becomes part of the linear layer before it; with merge=false, or where there is none, it is a "
+        "layer of its own. samples=512 images, ridge=0.001.",
+    ),
     click.option("--match", type=Source(), help="filter: layer ticket to match; see --match-by."),
     click.option(
         "--filters", type=click.IntRange(min=1), help="filter: number of filters to remove, instead of --match."

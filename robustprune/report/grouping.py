@@ -182,6 +182,7 @@ def identity(record: Record) -> dict[str, Any]:
         "eligibility": None if decided else plan.get("eligibility"),
         "unit": plan.get("unit") or "block",
         "choice": plan.get("choice") or "lowest",
+        "maps": bool(plan.get("replaced")),
         "search": [plan.get(name) for name in ("budget", "search", "objective")],
         "rounds": _rounds(record),
         "variant": None if decided else plan.get("variant"),
@@ -234,6 +235,7 @@ def name_method(record: Record) -> str:
             facts.append(_count("filter", sum(map(len, plan["removed_filters"].values()))))
     else:
         kind, facts = "masked weights", [criterion, f"{100 * (plan.get('sparsity') or 0):.4g} %"]
+    facts += ["linear maps in their place"] if plan.get("replaced") else []
     rewound = identity(record)["rewound"]
     facts += [] if rewound is None else [f"rewound to {rewound}"]
     return f"{kind} ({', '.join(facts)})" if facts else kind

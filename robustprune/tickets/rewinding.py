@@ -146,6 +146,11 @@ def shuffle(ticket: Ticket, dense: Ticket) -> Ticket:
 
 
 def _with_weights_of(ticket: Ticket, dense: Ticket, origin: int | str) -> Ticket:
+    if ticket.plan.replaced:
+        raise PruningError(
+            "linear maps stand in place of blocks of this ticket, and were fitted to the weights that it has; rewind "
+            "the ticket without them"
+        )
     # A module of one's own may have been built otherwise this time.
     known = () if ticket.architecture.is_module else ticket.dense_blocks
     network = apply_plan(copy_network(dense.network), ticket.plan, ticket.masks, blocks=known)
