@@ -63,6 +63,7 @@ if TYPE_CHECKING:  # the same names once more, for type checkers and editors; a 
     from robustprune.tickets import prune_filters as prune_filters
     from robustprune.tickets import prune_layers as prune_layers
     from robustprune.tickets import prune_weights as prune_weights
+    from robustprune.tickets import replace_linear as replace_linear
     from robustprune.tickets import rewind as rewind
     from robustprune.tickets.export import export_model as export_model
     from robustprune.tickets.requests import Pruning as Pruning
@@ -96,7 +97,7 @@ _HOMES = {
         "tables.search_rank": "rank_searches",
         "tables.ticket_comparison": "compare_tickets",
         "tables.ticket_table": "load_table",
-        "tickets": "Ticket load_ticket prune_filters prune_layers prune_weights rewind",
+        "tickets": "Ticket load_ticket prune_filters prune_layers prune_weights replace_linear rewind",
         "tickets.export": "export_model",
         "tickets.requests": "Pruning",
         "training": "Recipe train",

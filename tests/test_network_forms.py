@@ -68,6 +68,7 @@ def test_detectors(name: str, data: ImageData) -> None:
 @pytest.mark.parametrize("name", KINDS)
 def test_evaluation(name: str, data: ImageData) -> None:
     settings: dict[str, Any] = {"attacks": Attacks("fgsm", epsilons=np.float32(0.02)), "corruptions": "brightness"}
+    settings["certify"] = {"sigma": 0.05, "n": 30, "n0": 10, "alpha": 0.1, "limit": 10}
     wanted = rp.evaluate(make_net(), data, **settings)
     found = rp.evaluate(make(name), data, **settings)
     assert found.clean.accuracy == wanted.clean.accuracy
@@ -76,6 +77,10 @@ def test_evaluation(name: str, data: ImageData) -> None:
     assert found.corruptions is not None
     assert wanted.corruptions is not None
     assert found.corruptions.table == wanted.corruptions.table
+    assert found.certified is not None
+    assert wanted.certified is not None
+    # Rounding may turn a vote.
+    assert found.certified.average_radius == pytest.approx(wanted.certified.average_radius, abs=0.002)
     assert found.model.macs == wanted.model.macs
     if "frozen" not in name:
         assert found.model.parameters == wanted.model.parameters == 3 * 4 * 9 + 4 + 8 + 25

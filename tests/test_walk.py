@@ -302,6 +302,15 @@ def walk_prune_layers(walk: Walk) -> Any:
     return ticket.sha256, ticket.plan.removed
 
 
+def walk_replace_linear(walk: Walk) -> Any:
+    ticket = cut(walk)
+    found = rp.replace_linear(ticket, walk.model, walk.train)
+    (replacement,) = found.plan.replaced.values()
+    assert replacement.error < replacement.plain_error
+    assert not torch.equal(logits(found.network), logits(ticket.network))
+    return found.sha256, found.plan.replaced
+
+
 def walk_prune_filters(walk: Walk) -> Any:
     layers = list(rp.prunable_convolutions(walk.model, example=TEST.images[:2]).values())
     scores = rp.score_filters(walk.model, layers, DATA, "l1")

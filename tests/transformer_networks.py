@@ -72,14 +72,25 @@ class Parallel(PreNorm):
 
 
 class Transformer(nn.Module):
-    def __init__(self, block: Callable[[], nn.Module] = PreNorm, depth: int = 3, num_classes: int = 3) -> None:
+    """For images of 4 × 4 patches."""
+
+    def __init__(
+        self,
+        block: Callable[[], nn.Module] = PreNorm,
+        depth: int = 3,
+        num_classes: int = 3,
+        channels: int = 3,
+        patch: int = 8,
+    ) -> None:
         super().__init__()
-        self.patches = nn.Conv2d(3, WIDTH, 8, stride=8)
+        self.patches = nn.Conv2d(channels, WIDTH, patch, stride=patch)
+        self.positions = nn.Parameter(torch.zeros(16, WIDTH))
         self.blocks = nn.Sequential(*(block() for _ in range(depth)))
         self.norm, self.head = nn.LayerNorm(WIDTH), nn.Linear(WIDTH, num_classes)
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.head(self.norm(self.blocks(self.patches(images).flatten(2).mT)).mean(dim=1))
+        tokens = self.patches(images).flatten(2).mT + self.positions
+        return self.head(self.norm(self.blocks(tokens)).mean(dim=1))
 
 
 class Added(nn.Module):

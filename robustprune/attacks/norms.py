@@ -219,11 +219,13 @@ def _project_l1_in_box(delta: Tensor, images: Tensor, epsilon: Radius) -> Tensor
     sizes = delta.flatten(1).abs()  # (N, D)
     walls = torch.where(delta > 0, 1 - images, images).flatten(1)
     bound = epsilon[:, None] if isinstance(epsilon, Tensor) else epsilon
+    length = torch.minimum(sizes, walls).sum(dim=1, keepdim=True)
+    if not bool((length > bound).any()):  # as of points that were projected before
+        return delta.sign() * torch.minimum(sizes, walls).reshape(delta.shape)
     leaves = (sizes - walls).clamp(min=0)
     rising, order = torch.cat([leaves, sizes], dim=1).sort(dim=1)
     is_moving = torch.cat([torch.ones_like(sizes), -torch.ones_like(sizes)], dim=1).gather(1, order).cumsum(dim=1)
     lost = (rising.diff(dim=1) * is_moving[:, :-1]).cumsum(dim=1)
-    length = torch.minimum(sizes, walls).sum(dim=1, keepdim=True)
     excess = torch.cat([length, length - lost], dim=1) - bound
     last = ((excess > 0).sum(dim=1, keepdim=True) - 1).clamp(min=0)
     rest = excess.gather(1, last) / is_moving.gather(1, last).clamp(min=1)

@@ -58,6 +58,7 @@ PLUGINS = {
         "Propose points towards each of the classes that come next to the label, one after the other.",
         steps=100,
         target_classes=9,
+        first_class=0,
     ),
     "medium": Entry(
         "robustprune.attacks.ensembles:medium",

@@ -23,6 +23,7 @@ from robustprune.cli.options import (
     new_network_options,
     read_counts,
     setup_options,
+    was_given,
 )
 from robustprune.cli.recipe_options import country_options, recipe_options
 from robustprune.cli.sweep import OUT_OF_SWEEPS, announcing
@@ -40,15 +41,21 @@ def find_tickets(
     blocks: Sequence[str],
     rewind: Sequence[str] = ("0",),
     methods: Sequence[str] = ("layer",),
+    decide_by: str | None = None,
     **shared: Any,
 ) -> list[Pruning]:
     """Return a ticket for every combination of criterion, method, number of blocks and rewinding point."""
     from robustprune.runtime.requests import as_list
     from robustprune.tickets.requests import Pruning
 
-    counts = read_counts("--blocks", blocks)
+    # How many go follows from rounds that say it all, unless it is said besides.
+    by_rounds = shared.get("rounds") and shared.get("blocks_per_round") and not was_given("blocks")
+    counts = (None,) if by_rounds else read_counts("--blocks", blocks)
+    own = {"joint": {"decide_by": decide_by}} if decide_by else {}
+    if own and "joint" not in as_list(methods):
+        raise click.UsageError("--decide-by chooses between blocks and filters; it belongs to --method joint")
     return [
-        Pruning(method, criterion=criterion, blocks=count, rewind=point, **shared)
+        Pruning(method, criterion=criterion, blocks=count, rewind=point, **shared, **own.get(method, {}))
         for criterion, method, count, point in product(
             given_criteria(criteria), as_list(methods), counts, as_list(rewind)
         )
@@ -82,8 +89,7 @@ ticket_options = gathered(
         default=("0",),
         help="Weights that a ticket starts from: 0, the initial ones; random, new ones; shuffled, the initial ones in "
         "another order within each tensor; or, with --after-training, those of the dense network after this many "
-        "epochs "
-        "(25) or this share of its training (25%).",
+        "epochs (25) or this share of its training (25%), or none: the trained ones, which are fine-tuned.",
     ),
     list_option(
         "--method",
@@ -92,7 +98,13 @@ ticket_options = gathered(
         default=("layer",),
         help="What tickets lose: blocks (layer); filters, ranked over the whole network (filter) or at the same "
         "share of "
-        "each convolution (filter-uniform).",
+        "each convolution (filter-uniform); in each round blocks or filters, whichever costs less (joint).",
+    ),
+    click.option(
+        "--decide-by",
+        metavar="NAME",
+        help="joint: criterion of whole tickets that chooses between blocks and filters, such as naswot or jacobian.  "
+        "[default: cka]",
     ),
     click.option(
         "--match-by",
@@ -101,6 +113,23 @@ ticket_options = gathered(
         help="filter, filter-uniform: what is matched to the layer ticket: the number of filters, as in the paper, "
         "MACs or "
         "parameters.",
+    ),
+    click.option(
+        "--rounds",
+        type=click.IntRange(min=1),
+        help="Score and remove in so many rounds; each removes the same share of --blocks, or --blocks-per-round.  "
+        "[default: 1]",
+    ),
+    click.option(
+        "--blocks-per-round",
+        type=click.IntRange(min=1),
+        help="Blocks to remove in each round, until --blocks are gone.",
+    ),
+    click.option(
+        "--fine-tune-epochs",
+        type=click.IntRange(min=0),
+        default=0,
+        help="Train what is left for so many epochs between two rounds; the ticket is then set back as --rewind says.",
     ),
     panel="Pruning",
 )

@@ -57,7 +57,7 @@ def prune(
     from robustprune.cli.workbench import open_matched, open_model
     from robustprune.cost import measure_cost
     from robustprune.runtime.work import Work
-    from robustprune.tickets.ticket import load_ticket
+    from robustprune.tickets import load_ticket, replace_linear
 
     device, seed, match = setup.begin(), setup.seed, None
     if wanted.match is None:
@@ -69,14 +69,17 @@ def prune(
             seed = match.seed if match.plan.seed is None else match.plan.seed
     dense.check_fits(data)
     with terminal.progress_bar() as bar:
-        ticket = _cut(dense, data, wanted, match, seed, device, Work(progress=bar))
+        work = Work(progress=bar)
+        ticket = _cut(dense, data, wanted, match, seed, device, work)
+        if wanted.replace is not None:
+            ticket = replace_linear(ticket, dense, data, seed=seed, device=device, work=work, **wanted.replace)
     ticket.save(out)
     before, after = measure_cost(dense.network), measure_cost(ticket.network)
     if as_json:
         figures = {"before": before.to_dict(), "after": after.to_dict(), "out": out}
         terminal.print_json({**_describe(ticket, wanted.pruning), **figures})
         return
-    _draw(ticket, dense)
+    _draw(ticket, dense, len(wanted.pruning.schedule))
     without = f" without {', '.join(ticket.plan.removed)}" if ticket.plan.removed else ""
     saved = after.saved_percent(before)
     labels = {"parameters": "parameters", "macs": "MACs per image", "filters": "filters"}
@@ -102,7 +105,7 @@ def _cut(
 ) -> Ticket:
     from robustprune.pruning import make_criterion
     from robustprune.tickets import prune_filters, prune_weights
-    from robustprune.tickets.finding import check_possible, cut, score
+    from robustprune.tickets.finding import check_possible, cut, cut_in_rounds, score
 
     asked = wanted.pruning
     if asked.criterion is None:  # blocks are named
@@ -111,8 +114,9 @@ def _cut(
     if asked.method == "weight":
         how: dict[str, Any] = {"rounds": asked.rounds, "seed": seed, "device": device, "work": work, **asked.options}
         return prune_weights(dense, data, str(asked.criterion), sparsity=float(asked.sparsity or 0), **how)
-    if asked.method == "layer":
+    if asked.method in ("layer", "joint"):
         check_possible(dense.network, asked)
+        return cut_in_rounds(dense, data, asked, seed, device, work)
     scores: Any = score(dense, data, asked, seed, device, work)
     if wanted.filters is None:
         return cut(dense, scores, asked, match)
@@ -126,12 +130,9 @@ def _describe(ticket: Ticket, asked: Pruning) -> dict[str, Any]:
     found: dict[str, Any] = {
         "method": plan.method,
         "criterion": plan.criterion,
-        "unit": plan.unit,
         "blocks": asked.blocks,
-        "budget": plan.budget,
-        "search": plan.search,
-        "objective": plan.objective,
         "removed": list(plan.removed),
+        "replaced": {place: each.model_dump(mode="json") for place, each in plan.replaced.items()},
         "eligible": list(plan.eligible),
         "scores": ticket.scores,
         "match_gap": plan.match.gap if plan.match else None,
@@ -144,6 +145,10 @@ def _describe(ticket: Ticket, asked: Pruning) -> dict[str, Any]:
             "variant": plan.variant,
             "match": plan.match.model_dump(mode="json") if plan.match else None,
         }
+    if plan.method == "layer":
+        found |= {name: getattr(plan, name) for name in ("unit", "budget", "search", "objective")}
+    if asked.method in ("layer", "joint"):
+        found |= {"rounds": len(asked.schedule) or 1, "decided_by": plan.decided_by}
     if ticket.masks:
         found |= {
             "sparsity": plan.sparsity,
@@ -154,16 +159,17 @@ def _describe(ticket: Ticket, asked: Pruning) -> dict[str, Any]:
     return found
 
 
-def _draw(ticket: Ticket, dense: Ticket) -> None:
+def _draw(ticket: Ticket, dense: Ticket, rounds: int = 1) -> None:
     """Draw what each block or filter was worth, or how many weights each parameter has left."""
     plan = ticket.plan
     if plan.criterion is None or plan.objective == "ticket":
         return
     if plan.method == "layer":
+        last = f" of the last of {rounds} rounds" if rounds > 1 else ""
         rows = sorted(ticket.scores.items(), key=lambda item: item[1])
         decisions = _decisions(ticket, dense)
         terminal.table(
-            f"{plan.criterion} scores, lowest first (higher: more important)",
+            f"{plan.criterion} scores{last}, lowest first (higher: more important)",
             ["block", ">importance", "decision"],
             [[name, f"{score:.4g}", decisions[name]] for name, score in rows],
         )

@@ -25,21 +25,41 @@ if TYPE_CHECKING:
 
 # What belongs to each method, and of which it needs one.
 _OPTIONS = {
-    "layer": ("blocks", "budget", "search", "objective", "eligibility", "unit"),
+    "layer": (
+        "blocks",
+        "budget",
+        "search",
+        "objective",
+        "eligibility",
+        "unit",
+        "rounds",
+        "blocks_per_round",
+        "replace",
+    ),
     "filter": ("match", "filters", "match_by"),
+    "joint": ("blocks", "eligibility", "rounds", "blocks_per_round", "match_by", "decide_by"),
     "weight": ("sparsity", "rounds"),
 }
 _ADVICE = {"layer": "; `robustprune blocks --model …` shows how many can go"}
-_NEEDED = {"layer": ("blocks", "budget"), "filter": ("match", "filters"), "weight": ("sparsity",)}
+_NEEDED = {
+    "layer": ("blocks", "budget", "blocks_per_round"),
+    "filter": ("match", "filters"),
+    "joint": ("blocks", "blocks_per_round"),
+    "weight": ("sparsity",),
+}
 
 
 @dataclass(frozen=True)
 class PruneOptions:
-    """What of a network is to go; of filters as many as a ticket's file tells, or so many."""
+    """What of a network is to go; of filters as many as a ticket's file tells, or so many.
+
+    ``replace`` has the arguments of :func:`robustprune.replace_linear`; None where nothing replaces blocks.
+    """
 
     pruning: Pruning
     match: str | None
     filters: int | None
+    replace: dict[str, Any] | None
 
 
 def _wanted(method: str, criterion: str, **own: Any) -> PruneOptions:
@@ -48,15 +68,15 @@ def _wanted(method: str, criterion: str, **own: Any) -> PruneOptions:
 
     given = {name: value for name, value in own.items() if value not in (None, ())}
     kind = method.removesuffix("-uniform")
-    for owner, names in _OPTIONS.items():
-        for name in given.keys() & set(names) if owner != kind else ():
-            raise click.UsageError(f"--{name.replace('_', '-')} belongs to --method {owner}, not to --method {kind}")
+    for name in given.keys() - set(_OPTIONS[kind]):
+        owners = " or ".join(owner for owner, names in _OPTIONS.items() if name in names)
+        raise click.UsageError(f"--{name.replace('_', '-')} belongs to --method {owners}, not to --method {kind}")
     if not given.keys() & set(_NEEDED[kind]):
-        flags = " or ".join(f"'--{name}'" for name in _NEEDED[kind])
+        flags = " or ".join(f"'--{name.replace('_', '-')}'" for name in _NEEDED[kind])
         raise click.UsageError(f"Missing option {flags}, which --method {kind} needs{_ADVICE.get(kind, '')}.")
     if "filters" in given and ("match" in given or "match_by" in given):
         raise click.UsageError("--filters says how many go, --match and --match-by leave that to a ticket; give one")
-    match, filters = (given.pop(name, None) for name in ("match", "filters"))
+    match, filters, replace = (given.pop(name, None) for name in ("match", "filters", "replace"))
     if "blocks" in given and "budget" in given:
         raise click.UsageError("--blocks says how many go, and --budget leaves that to a search; give one of the two")
     if "budget" not in given and given.keys() & {"search", "objective"}:
@@ -66,7 +86,32 @@ def _wanted(method: str, criterion: str, **own: Any) -> PruneOptions:
     is_named = isinstance(given.get("blocks"), list)
     if is_named and was_given("criterion"):
         raise click.UsageError("--blocks names what goes, and --criterion would choose it; give one of the two")
-    return PruneOptions(Pruning(method, criterion=None if is_named else criterion, **given), match, filters)
+    asked = Pruning(method, criterion=None if is_named else criterion, **given)
+    return PruneOptions(asked.check() if kind in ("layer", "joint") else asked, match, filters, _replacing(replace))
+
+
+def _replacing(text: str | None) -> dict[str, Any] | None:
+    """Return the arguments that are written behind ``linear``."""
+    from robustprune.registry import read_options, suggest
+
+    if text is None:
+        return None
+    name, options = read_options(text)
+    kinds: dict[str, tuple[tuple[type, ...], str]] = {
+        "samples": ((int,), "a whole number"),
+        "ridge": ((int, float), "a number"),
+        "merge": ((bool,), "true or false"),
+    }
+    if name != "linear":
+        raise click.UsageError(f"--replace {name}: blocks are replaced by linear maps alone; give --replace linear")
+    for key, value in options.items():
+        if key not in kinds:
+            known = ", ".join(kinds)
+            raise click.UsageError(f"--replace linear has no option {key!r}.{suggest(key, kinds)} It takes {known}.")
+        types, what = kinds[key]
+        if type(value) not in types:
+            raise click.UsageError(f"--replace linear:{key}={value}: {key} is {what}")
+    return options
 
 
 def _blocks(given: Sequence[str]) -> int | list[str]:
@@ -105,11 +150,12 @@ prune_options = gathered(
     _wanted,
     click.option(
         "--method",
-        type=click.Choice(["layer", "filter", "filter-uniform", "weight"]),
+        type=click.Choice(["layer", "filter", "filter-uniform", "joint", "weight"]),
         default="layer",
         help="What to remove: blocks (layer); filters, ranked over the whole network (filter) or at the same share "
         "of each "
-        "convolution (filter-uniform); or single weights (weight), which are set to zero and save no computation.",
+        "convolution (filter-uniform); in each round blocks, or filters that match them, as --decide-by says (joint); "
+        "or single weights (weight), which are set to zero and save no computation.",
     ),
     click.option(
         "--criterion",
@@ -127,6 +173,13 @@ prune_options = gathered(
     *_search_options,
     click.option("--eligibility", type=ELIGIBILITY, help=f"layer: {ELIGIBILITY_HELP}  [default: paper]"),
     click.option("--unit", type=UNIT, help=f"layer: {UNIT_HELP}  [default: block]"),
+    click.option(
+        "--replace",
+        metavar="linear[:OPTION=VALUE,…]",
+        help="layer: fit linear maps in the place of what goes, by least squares over training images: for trained "
+        "networks. Each becomes part of the linear layer before it; with merge=false, or where there is none, it is a "
+        "layer of its own. samples=512 images, ridge=0.001.",
+    ),
     click.option("--match", type=Source(), help="filter: layer ticket to match; see --match-by."),
     click.option(
         "--filters", type=click.IntRange(min=1), help="filter: number of filters to remove, instead of --match."
@@ -135,7 +188,13 @@ prune_options = gathered(
         "--match-by",
         type=click.Choice(["filters", "macs", "params"]),
         help="filter: what is matched to the --match ticket: the number of filters, as in the paper, MACs or "
-        "parameters.  [default: filters]",
+        "parameters; joint: what filters are matched in to the blocks of a round.  [default: filters]",
+    ),
+    click.option(
+        "--decide-by",
+        metavar="NAME",
+        help="joint: criterion of whole tickets that chooses between blocks and filters, such as naswot or jacobian.  "
+        "[default: cka]",
     ),
     click.option(
         "--sparsity",
@@ -145,9 +204,12 @@ prune_options = gathered(
     click.option(
         "--rounds",
         type=click.IntRange(min=1),
-        help="weight: rounds of scoring and masking; each keeps the same share of weights.  [default: 100 for "
-        "synflow, else "
-        "1]",
+        help="layer: rounds of scoring and removing; each removes the same share of --blocks, or --blocks-per-round. "
+        "Nothing is trained in between: `robustprune lottery` does that. weight: rounds of scoring and masking; each "
+        "keeps the same share of weights.  [default: 1; weight: 100 for synflow]",
+    ),
+    click.option(
+        "--blocks-per-round", type=click.IntRange(min=1), help="layer: blocks to remove in each round of scoring."
     ),
     panel="Pruning",
 )

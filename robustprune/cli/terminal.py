@@ -100,12 +100,21 @@ def grams(kilograms: float | None) -> str:
 
 
 def pruning_notes(ticket: Ticket) -> list[str]:
-    """Return lines on the budget and the removed filters of a ticket, on what it was matched to, and on its masks."""
+    """Return lines on a ticket's budget, maps, removed filters, what it was matched to, and masks."""
     gone, match, count = ticket.plan.removed_filters, ticket.plan.match, ticket.mask_summary
     notes = []
     if ticket.plan.budget:
         by = "the score of the whole ticket" if ticket.plan.objective == "ticket" else "the summed scores of its blocks"
         notes.append(f"budget {ticket.plan.budget}, kept by the search {ticket.plan.search} of {by}")
+    if ticket.plan.decided_by:
+        found = [{"layer": "blocks", "filter": "filters"}[each.method] for each in (*ticket.plan.earlier, ticket.plan)]
+        notes.append(f"{ticket.plan.decided_by} chose what went in each round: {', '.join(found)}")
+    notes += [
+        f"a linear map stands in for {', '.join(each.blocks)}, "
+        f"{f'part of {each.merged_into}' if each.merged_into else f'a layer of its own in {place}'}: off by "
+        f"{percent(each.error)} of the features behind, {percent(each.plain_error)} without it"
+        for place, each in ticket.plan.replaced.items()
+    ]
     if gone:
         notes.append(f"{sum(map(len, gone.values())):,} filters are removed, from {len(gone)} convolutions")
     if match:

@@ -20,7 +20,7 @@ from robustprune.cli.options import (
     resume_option,
     setup_options,
 )
-from robustprune.cli.paths import Target
+from robustprune.cli.paths import Source, Target
 from robustprune.cli.recipe_options import country_options, recipe_options
 from robustprune.runtime.file_kinds import CHECKPOINT, TICKET, FileKind
 
@@ -53,28 +53,53 @@ training_options = recipe_options(
         "overfitting is reported. trades: 10 steps of ε/4, β = 6.",
     ),
     click.option("--eps", "epsilon", help="L∞ budget ε of adversarial training.  [default: 8/255]"),
+    click.option(
+        "--distill-weight",
+        "distill",
+        type=click.FloatRange(0, 1),
+        help="Weight w of distillation: the loss is (1 − w) times that of the recipe, plus w T² times the KL "
+        "divergence from the teacher's to the network's softmax at temperature T.",
+    ),
+    click.option(
+        "--distill-temperature", type=click.FloatRange(0, min_open=True), help="T of distillation.  [default: 4]"
+    ),
+)
+DISTILL_WEIGHT = 0.9
+"""The weight of a teacher that is named without one."""
+
+
+_teacher_option = click.option(
+    "--distill",
+    "teacher",
+    type=Source(),
+    help="Teacher to learn from besides the labels, such as the dense network a ticket comes from: file of a ticket. "
+    f"Its weight is {DISTILL_WEIGHT} unless --distill-weight says otherwise.",
+)
+_out_option = click.option(
+    "--out", type=Target(TICKET, beside=_checkpoint, dir_okay=False), required=True, help="File of the trained ticket."
 )
 
 
 @commands.command(
     examples=[
         "--model ticket.pt --out trained.pt",
+        "--model ticket.pt --adversarial pgd --eps 8/255 --distill dense.pt --out robust.pt",
         "--model resnet32 --dataset cifar10 --recipe paper --resume --out dense.pt",
     ],
 )
 @network_options
 @dataset_options
 @training_options
+@_teacher_option
 @country_options
 @resume_option
-@click.option(
-    "--out", type=Target(TICKET, beside=_checkpoint, dir_okay=False), required=True, help="File of the trained ticket."
-)
+@_out_option
 @setup_options
 def train(
     network: NetworkOptions,
     dataset: DataOptions,
     recipe: Recipe,
+    teacher: str | None,
     country: str | None,
     resume: bool,
     out: str,
@@ -88,9 +113,12 @@ def train(
     from robustprune.cli.workbench import open_model
     from robustprune.runtime.process_group import join_process_group
     from robustprune.runtime.work import Work
+    from robustprune.tickets.ticket import load_ticket
     from robustprune.training import train_to_file
 
     device = setup.begin()
+    if teacher is not None and not recipe.distill:
+        recipe = recipe.model_copy(update={"distill": DISTILL_WEIGHT})
     with join_process_group(device) as processes, terminal.progress_bar() as bar:
         ticket, data = opened(processes, dataset, lambda: open_model(network, dataset, seed=setup.seed))
         ticket = train_to_file(
@@ -104,6 +132,7 @@ def train(
             seed=setup.seed,
             device=device,
             country=country,
+            teacher=teacher and load_ticket(teacher, model_code=network.code),
         )
     if as_json:
         figures = {name: ticket.training[name] for name in (*_FIGURES, *_SEVERAL) if name in ticket.training}

@@ -98,6 +98,8 @@ def _check(ticket: Pruning) -> None:
         problem = "random choices are a control of every criterion; name another one"
     elif ticket.choice != "lowest" or str(ticket.rewind) not in ("0", "0%"):
         problem = "choice and rewind are what controls differ in; leave them out"
+    elif ticket.way:
+        problem = "its controls take as many blocks in one shot; leave budget, rounds and blocks_per_round out"
     if problem:
         raise PruningError(f"this ticket cannot be ablated: {problem}")
 

@@ -102,7 +102,7 @@ def _tickets(records: list[Record]) -> Iterator[_Ticket]:
         if plan.get("method", "none") == "none":
             dense.setdefault(record.model.seed, record)
         # Blocks chosen against the ranking are a control, which no table of the paper has.
-        elif plan["method"] in ("layer", "filter") and not plan.get("earlier") and not _is_control(plan):
+        elif plan["method"] in ("layer", "filter") and not (plan.get("earlier") or _is_control(plan)):
             found.setdefault(json.dumps(identity(record), sort_keys=True), {}).setdefault(record.model.seed, record)
     ways = {way: json.loads(way) for way in found}
     for way, own in ways.items():
@@ -126,7 +126,7 @@ def _tickets(records: list[Record]) -> Iterator[_Ticket]:
 
 
 def _is_control(plan: Mapping[str, Any]) -> bool:
-    return plan.get("choice") not in (None, "lowest")
+    return plan.get("choice") not in (None, "lowest") or bool(plan.get("decided_by"))
 
 
 def _in_brackets(texts: Iterable[str]) -> str:

@@ -54,6 +54,9 @@ class LotteryRow:
             "eligibility": self.ticket.eligibility,
             "method": self.ticket.method,
             "blocks": self.ticket.blocks,
+            "budget": self.ticket.budget,
+            "rounds": len(self.ticket.schedule) or 1,
+            "fine_tune_epochs": self.ticket.fine_tune_epochs,
             "at_init": self.ticket.at_init,
             "rewound_to": self.point.origin,
             "difference": self.mean,
@@ -117,9 +120,14 @@ class LotteryResults:
         columns: dict[str, None] = {}
         lines: dict[tuple[str, ...], dict[str, str]] = {}
         for row in self.rows:
-            blocks = row.ticket.blocks
-            key = (str(row.ticket.criterion), row.ticket.method, *([str(blocks)] if by_point else []))
-            column = row.point.label if by_point else f"{blocks} block{'s' * (blocks != 1)}"
+            blocks, way = row.ticket.blocks, row.ticket.way
+            size = row.ticket.budget or f"{blocks} block{'s' * (blocks != 1)}"
+            key = (
+                f"{row.ticket.criterion} {way}".rstrip(),
+                row.ticket.method,
+                *([size.partition(" block")[0]] if by_point else []),
+            )
+            column = row.point.label if by_point else size
             columns[column] = None
             lines.setdefault(key, {})[column] = mean_and_half_width(list(row.differences.values()))
         body = [[*key, *(cells.get(column, "") for column in columns)] for key, cells in lines.items()]

@@ -36,7 +36,7 @@ from robustprune.pruning.subsets import (
     write_profile,
 )
 from robustprune.pruning.surgery import remove_blocks
-from robustprune.pruning.ticket_scores import TicketScores, score_tickets
+from robustprune.pruning.ticket_scores import TicketScores, judge_tickets, score_tickets
 
 __all__ = [
     "BRANCH_NAMES",
@@ -72,6 +72,7 @@ __all__ = [
     "find_masks",
     "hash_masks",
     "ineligible_because",
+    "judge_tickets",
     "kept_profile",
     "make_criterion",
     "make_search",

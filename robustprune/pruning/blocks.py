@@ -24,7 +24,7 @@ from robustprune.errors import PruningError
 from robustprune.models import copy_network, known_architecture, network_name, to_evaluation
 from robustprune.pruning.branches import branches_within
 from robustprune.pruning.calls import Call, address, probe_images, run_registered, tensors, trace, undisturbed
-from robustprune.pruning.residue import LAYERS, Residue, is_summed, residue_of
+from robustprune.pruning.residue import LAYERS, RemovedBlock, Residue, is_summed, residue_of
 from robustprune.pruning.surgery import remove_blocks
 from robustprune.runtime.arrays import Array
 from robustprune.runtime.html import html_table
@@ -139,6 +139,8 @@ def find_blocks(model: nn.Module, example: Array | None = None, *, unit: Unit = 
         with _Sums() as sums:
             calls = [call for call in trace(probe, images.clone()) if call.number == 1]
         # Without a weight layer there is no transformation: a PReLU or a gate is no block.
+        left = {part for module in probe.modules() if isinstance(module, RemovedBlock) for part in module.modules()}
+        calls = [call for call in calls if call.module not in left]  # what stands in place of a block is none
         layered = [call for call in calls if next(weight_layers(call.module), None) is not None]
         residues = {call.name: residue for call in layered if (residue := residue_of(call)) is not None}
         blocks = _finest(probe, {name: residue for name, residue in residues.items() if "zero" not in residue})

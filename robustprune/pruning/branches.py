@@ -54,33 +54,36 @@ class Branch:
 def branches_within(blocks: Sequence[tuple[Call, Residue | None]], *, attention: bool) -> list[tuple[str, Branch]]:
     """Return the branches with attention, or the MLPs beside such, of blocks in order, each with its block's name.
 
-    Blocks are given by a call and what they leave. A block of a single branch is that branch, and stands beside the
-    others of its parent.
+    Blocks are given by a call and what they leave. One that its parent adds is a branch itself. An MLP is beside
+    attention in blocks of a class that has such, or that stand beside a block of attention alone under one parent.
     """
-    found = {call.name: _branches_or_itself(call, residue or "") for call, residue in blocks}
-    family = {name: name if len(own) > 1 else name.rpartition(".")[0] for name, own in found.items()}
-    attending = {family[name] for name, own in found.items() if any(branch.attends for branch in own)}
+    found = [
+        (call, [_itself(call, residue)] if "zero" in (residue or "") else find_branches(call))
+        for call, residue in blocks
+    ]
+    alone = [(call, own[0].attends) for call, own in found if len(own) == 1 and not _has_gap(call.module)]
+    parents = {_parent(call) for call, attends in alone if attends}
+    kinds = {type(call.module) for call, own in found if any(branch.attends for branch in own)}
+    kinds |= {type(call.module) for call, attends in alone if not attends and _parent(call) in parents}
     return [
-        (name, branch)
-        for name, own in found.items()
+        (call.name, branch)
+        for call, own in found
         for branch in own
-        if branch.attends == attention and family[name] in attending
+        if branch.attends == attention and type(call.module) in kinds
     ]
 
 
-def _branches_or_itself(call: Call, residue: Residue) -> list[Branch]:
-    is_added = "zero" in residue  # by its parent
-    found = [] if is_added else find_branches(call)
-    gone = [module for branch in found for name in branch.removed for module in _within(call, name).modules()]
-    rest = [part for part in call.module.modules() if isinstance(part, _WEIGHTED) and part not in gone]
-    if is_added or (residue and len(found) == 1 and not rest):
-        functions = {name for *_, name in _Seen(call.module, call.arguments).functions}
-        return [Branch({call.name: residue}, call.name, _is_attention(functions), None)]
-    return found
+def _itself(call: Call, residue: Residue | None) -> Branch:
+    functions = {name for *_, name in _Seen(call.module, call.arguments).functions}
+    return Branch({call.name: residue or ""}, call.name, _is_attention(functions), None)
 
 
-def _within(call: Call, name: str) -> nn.Module:
-    return call.module.get_submodule(name.removeprefix(f"{call.name}."))
+def _has_gap(module: nn.Module) -> bool:
+    return any(isinstance(part, RemovedBlock) for part in module.modules())
+
+
+def _parent(call: Call) -> str:
+    return call.name.rpartition(".")[0]
 
 
 def find_branches(call: Call) -> list[Branch]:
@@ -171,8 +174,9 @@ def _branches(block: nn.Module, name: str, seen: _Seen) -> Iterator[Branch]:
         gone, after = found
         functions = {function for place, _, function in seen.functions if first < place <= after}
         layers = {call.name: _layer_weights(call.module) for call in gone}
-        # A child that runs more than once cannot go for one of its calls.
-        if any(layers.values()) and not _parallel(gone, seen) and all(runs[call.module] == 1 for call in gone):
+        # A child that runs more than once cannot go for one of its calls; what stands in place of a branch is none.
+        may_go = all(runs[call.module] == 1 and not isinstance(call.module, RemovedBlock) for call in gone)
+        if any(layers.values()) and may_go and not _parallel(gone, seen):
             yield Branch(
                 removed={
                     f"{name}.{call.name}": _residue(call, "identity" if place else "zero")

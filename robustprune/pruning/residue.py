@@ -67,7 +67,7 @@ class RemovedBlock(nn.Module):
     def forward(self, *values: Any, **keywords: Any) -> Any:
         """Pass on what the residue names; what else the block was called with has no use any more."""
         arguments = dict(enumerate(values)) | keywords
-        return tree_map_only(_Leaf, lambda left: left.of(arguments), self._left)
+        return tree_map_only(Leaf, lambda left: left.of(arguments), self._left)
 
     def extra_repr(self) -> str:
         """Return the residue, for printing."""
@@ -75,14 +75,22 @@ class RemovedBlock(nn.Module):
 
 
 @dataclass(frozen=True)
-class _Leaf:
+class Leaf:
+    """A tensor that a residue names: what is left of it, and the way to it among the arguments of a call."""
+
     what: str
     path: tuple[int | str, ...]
 
-    def of(self, arguments: Any) -> Tensor:
+    def given(self, arguments: Any) -> Tensor:
+        """Return what it names of the arguments of a call."""
         for part in self.path:
             arguments = arguments[part]
         value: Tensor = arguments
+        return value
+
+    def of(self, arguments: Any) -> Tensor:
+        """Return what is left of it."""
+        value = self.given(arguments)
         return value.relu() if self.what == "relu" else torch.zeros_like(value) if self.what == "zero" else value
 
 
@@ -97,7 +105,7 @@ def _leaf(text: Any) -> Any:
     match = _LEAF.fullmatch(text)
     if match is None:
         raise ValueError(text)
-    return _Leaf(match[1], tuple(int(part) if part.isdigit() else part for part in (match[2] or "0").split(".")))
+    return Leaf(match[1], tuple(int(part) if part.isdigit() else part for part in (match[2] or "0").split(".")))
 
 
 _Places = Mapping[str, tuple[Tensor, Tensor]]

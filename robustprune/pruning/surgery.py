@@ -43,7 +43,7 @@ def remove_blocks(model: nn.Module, removed: Mapping[str, Residue], *, example: 
             gone[pruned.get_submodule(name)] = RemovedBlock(residue)
         except AttributeError as error:
             raise PruningError(f"the network has no block {name!r} to remove") from error
-    _replace(pruned, gone)
+    replace_modules(pruned, gone)
     overwrite([tensor for module in gone for tensor in (*module.parameters(), *module.buffers())], kept=pruned)
     try:
         bypassed = {model.get_submodule(name): RemovedBlock(residue).forward for name, residue in removed.items()}
@@ -62,7 +62,7 @@ def remove_blocks(model: nn.Module, removed: Mapping[str, Residue], *, example: 
     return pruned
 
 
-def _replace(network: nn.Module, others: Mapping[nn.Module, nn.Module]) -> None:
+def replace_modules(network: nn.Module, others: Mapping[nn.Module, nn.Module]) -> None:
     """Put others in the places of modules: under all registered names, and in lists and dicts that parents keep."""
 
     def other(value: Any) -> Any:

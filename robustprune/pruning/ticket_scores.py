@@ -4,20 +4,48 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from torch import nn
 
-from robustprune.data import AnyData, as_data
+from robustprune.data import AnyData, ImageData, as_data
 from robustprune.errors import PruningError
 from robustprune.models import Architecture, for_images, placed
 from robustprune.pruning.blocks import Block, Unit, find_blocks, removable_blocks
 from robustprune.pruning.criteria.by_name import make_criterion, named_criterion
 from robustprune.pruning.scoring import origin, scoring, settled
 from robustprune.pruning.subsets import Subset
+from robustprune.pruning.surgery import remove_blocks
 from robustprune.runtime.devices import Device
 from robustprune.runtime.work import Work
+
+
+def judge_tickets(
+    model: nn.Module,
+    data: ImageData,
+    criterion: str,
+    *,
+    seed: int = 0,
+    device: Device = None,
+    work: Work = Work(),
+    **options: Any,
+) -> Callable[[nn.Module], float]:
+    """Return a function from what is left of a network, whatever went, to what it is worth; larger is better.
+
+    Arguments as for :func:`score_tickets`.
+    """
+    criterion, options = named_criterion(criterion, options)
+    chosen = make_criterion(criterion, **options)
+    model = placed(for_images(model, data), device)
+    with scoring(model, criterion):
+        score = settled(chosen, criterion, model, data, seed, work).ticket_scores(model, data, seed)
+
+    def judge(left: nn.Module) -> float:
+        with scoring(model, criterion):
+            return float(score(placed(left, device)))
+
+    return judge
 
 
 class TicketScores:
@@ -38,7 +66,7 @@ class TicketScores:
     def __init__(
         self,
         model: nn.Module,
-        score: Any,
+        score: Callable[[nn.Module], float],
         blocks: Sequence[Block],
         *,
         criterion: str,
@@ -66,7 +94,8 @@ class TicketScores:
         if key not in self.known:
             start = time.perf_counter()
             with scoring(self._model, self.criterion):
-                score = float(self._score({name: left for each in key for name, left in self._leaves[each].items()}))
+                gone = {name: residue for each in key for name, residue in self._leaves[each].items()}
+                score = float(self._score(remove_blocks(self._model, gone)))
             self.seconds += time.perf_counter() - start
             if not math.isfinite(score):
                 raise PruningError(

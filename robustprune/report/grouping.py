@@ -171,18 +171,23 @@ def identity(record: Record) -> dict[str, Any]:
     match = plan.get("match") or {}
     gone = match["removed"] if match else plan.get("removed", ())
     after, rewound = bool(record.model.earlier_training), plan.get("rewound_to")
+    decided = plan.get("decided_by")
+    # Criteria may choose others for each seed, and searches another number; blocks that were named are the method.
+    blocks = len(gone) if plan.get("criterion") else sorted(gone)
     return {
-        "method": plan.get("method", "none"),
+        "method": "joint" if decided else plan.get("method", "none"),
+        "decided_by": decided,
         "criterion": plan.get("criterion"),
         "options": plan.get("options") or {},
-        "eligibility": plan.get("eligibility"),
+        "eligibility": None if decided else plan.get("eligibility"),
         "unit": plan.get("unit") or "block",
         "choice": plan.get("choice") or "lowest",
+        "maps": bool(plan.get("replaced")),
         "search": [plan.get(name) for name in ("budget", "search", "objective")],
-        "variant": plan.get("variant"),
-        "match": match.get("by"),
-        # Criteria may choose others for each seed, and searches another number; blocks that were named are the method.
-        "blocks": None if plan.get("budget") else len(gone) if plan.get("criterion") else sorted(gone),
+        "rounds": _rounds(record),
+        "variant": None if decided else plan.get("variant"),
+        "match": None if decided else match.get("by"),
+        "blocks": None if plan.get("budget") else _blocks_worth(plan) if decided else blocks,
         "after": after,
         # What was found at initialization has the weights of then, whether or not it was set back to them.
         "rewound": None if rewound == 0 and not after else rewound,
@@ -209,6 +214,9 @@ def name_method(record: Record) -> str:
     method, criterion = plan.get("method", "none"), str(plan.get("criterion"))
     if method == "none":
         kind, facts = DENSE, []
+    elif plan.get("decided_by"):
+        kind, facts = "joint ticket", [criterion, f"by {plan['decided_by']}", _count("block", _blocks_worth(plan))]
+        facts += [_count("round", rounds[0])] if (rounds := _rounds(record)) else []
     elif method == "layer" and plan.get("criterion") is None:
         kind, facts = "layer ticket", [f"without {', '.join(plan['removed'])}"]
     elif method == "layer":
@@ -216,6 +224,7 @@ def name_method(record: Record) -> str:
         count = _count(_UNITS[plan.get("unit") or "block"], len(plan["removed"]))
         size = [plan["budget"], plan["search"]] if plan.get("budget") else [count]
         size += ["by whole tickets"] if plan.get("objective") == "ticket" else []
+        size += [f"{rounds[0]} rounds"] if (rounds := _rounds(record)) else []
         kind, facts = "layer ticket", [criterion, *size, *([control] if control else [])]
     elif method == "filter":
         kind, facts = "filter ticket", [criterion, *(["uniform"] if plan.get("variant") == "uniform" else [])]
@@ -226,9 +235,21 @@ def name_method(record: Record) -> str:
             facts.append(_count("filter", sum(map(len, plan["removed_filters"].values()))))
     else:
         kind, facts = "masked weights", [criterion, f"{100 * (plan.get('sparsity') or 0):.4g} %"]
+    facts += ["linear maps in their place"] if plan.get("replaced") else []
     rewound = identity(record)["rewound"]
     facts += [] if rewound is None else [f"rewound to {rewound}"]
     return f"{kind} ({', '.join(facts)})" if facts else kind
+
+
+def _blocks_worth(plan: Mapping[str, Any]) -> int:
+    """Return how many blocks a joint ticket has lost, those counted that filters went instead of."""
+    return sum(each.get("blocks_worth") or 0 for each in (*(plan.get("earlier") or ()), plan))
+
+
+def _rounds(record: Record) -> list[int]:
+    """Return how many rounds found a ticket, and the epochs of each training before its own; of one round nothing."""
+    rounds = 1 + len(record.model.plan.get("earlier") or ())
+    return [rounds, *(each["epochs"] for each in record.model.earlier_training)] if rounds > 1 else []
 
 
 _UNITS = {"block": "block", "attention": "attention branch", "mlp": "MLP branch"}

@@ -38,7 +38,8 @@ def describe_record(record: Record, group: str, name: str) -> dict[str, Any]:
 def _network(record: Record) -> Facts:
     model = record.model
     filters = model.plan.get("removed_filters") or {}
-    shown_elsewhere = ("removed", "removed_parts", "eligible", "removed_filters")
+    maps = model.plan.get("replaced") or {}
+    shown_elsewhere = ("removed", "removed_parts", "replaced", "eligible", "removed_filters")
     return _flat(
         {
             "file": model.path or NONE,
@@ -49,6 +50,9 @@ def _network(record: Record) -> Facts:
             "MACs per image": f"{model.macs:,}",
             "filters": f"{model.filters:,}",
             "removed": model.removed or "nothing",
+            "linear maps": [
+                f"{', '.join(each['blocks'])} in {each['merged_into'] or place}" for place, each in maps.items()
+            ],
             "filters removed": [f"{layer} {len(gone)}" for layer, gone in filters.items()],
             "plan": {name: value for name, value in model.plan.items() if name not in shown_elsewhere and value != 0.0},
         }

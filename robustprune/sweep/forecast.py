@@ -76,7 +76,7 @@ class Forecast:
     def seconds(self, stage: Stage) -> float:
         """Return how long a stage computes."""
         inputs = stage.inputs
-        if stage.kind in ("dense", "train"):
+        if stage.kind in ("dense", "tune", "train"):
             steps = max(1, len(self.data.require("train")) // inputs["recipe"]["batch_size"])
             epochs = inputs["recipe"]["epochs"] - inputs.get("epoch", 0)
             held_out = 0 if self.data.val is None else len(self.data.val)

@@ -19,7 +19,17 @@ from typing import Any
 from robustprune.runtime.files import hash_json, user_path
 
 # To be raised when a kind of stage comes to mean something else: what was made before is then made again.
-SCHEMAS = {"dense": 1, "weights": 1, "score": 1, "prune": 1, "train": 1, "evaluate": 1, "compare": 2}
+SCHEMAS = {
+    "dense": 1,
+    "weights": 1,
+    "score": 1,
+    "prune": 1,
+    "decide": 1,
+    "tune": 1,
+    "train": 1,
+    "evaluate": 1,
+    "compare": 2,
+}
 
 # What results, or lists of image sets and options, come from besides this package.
 _PACKAGES = ("torch", "torchvision", "timm", "torchattacks", "robustbench", "scikit-learn", "torch-pruning", "pydantic")

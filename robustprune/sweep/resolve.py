@@ -15,7 +15,7 @@ from robustprune.data import ImageData, load_data
 from robustprune.errors import RobustPruneError, SweepError
 from robustprune.models import build_model
 from robustprune.models.user_file import own_code
-from robustprune.pruning import make_criterion, spell_search
+from robustprune.pruning import make_criterion, named_criterion, spell_search
 from robustprune.pruning.criteria.by_name import criterion_files
 from robustprune.runtime.files import hash_json
 from robustprune.runtime.progress import counted, shown_progress
@@ -86,8 +86,8 @@ class _Resolver:
             **run.model_dump(mode="json", include={"model", "seed", "order_seed", "threads", "device"}),
             **run.pruning.model_dump(mode="json", exclude={"options"}),
             "rewind": str(parse_rewind_point(run.pruning.rewind, run.recipe.epochs).origin),
-            "epochs": run.recipe.epochs,
-            **{f"train_{name}": value for name, value in run.recipe.model_dump(mode="json").items()},
+            "epochs": run.own_recipe.epochs,
+            **{f"train_{name}": value for name, value in run.own_recipe.model_dump(mode="json").items()},
             **{f"data_{name}": value for name, value in run.data if name not in ("workers", "download")},
             "criterion_options": self._options(run),
         }
@@ -100,52 +100,98 @@ class _Resolver:
 
     def _training(self, run: RunSettings) -> dict[str, Any]:
         order = {} if run.order_seed in (None, run.seed) else {"order_seed": run.order_seed}
-        return {**self._origin(run), **order, "recipe": run.recipe.model_dump(mode="json")}
+        return {**self._origin(run), **order, "recipe": run.own_recipe.model_dump(mode="json")}
+
+    def _teacher(self, run: RunSettings) -> dict[str, str]:
+        """Return the stage that trains the network which a ticket learns from, where it does."""
+        return {"teacher": self._dense(run)} if run.own_recipe.distill else {}
 
     def _dense(self, run: RunSettings) -> str:
         """Return the stage that trains the dense network."""
-        return self._stage(run.as_dense(), "dense", self._training(run), {})
+        dense = run.as_dense()
+        return self._stage(dense, "dense", self._training(dense), {})
 
     def _ticket(self, run: RunSettings) -> str:
         """Return the stage that sets a ticket's weights back and trains it."""
         point = parse_rewind_point(run.pruning.rewind, run.recipe.epochs)
-        needs = {"ticket": self._found(run, run.pruning)}
+        needs = {"ticket": self._found(run, run.pruning)[-1], **self._teacher(run)}
         if point.epoch:
+            if run.own_recipe.epochs != run.recipe.epochs:
+                raise SweepError(
+                    "a ticket set back to an epoch goes on with the dense network's schedule; leave the epochs out of "
+                    "ticket_recipe, or fine-tune with rewind: none"
+                )
             dense = self._dense(run)
             needs["weights"] = self._stage(run.as_dense(), "weights", {"epoch": point.epoch}, {"dense": dense})
             keep = self.plan.stages[dense].hints.setdefault("keep", [])
             keep += [point.epoch] if point.epoch not in keep else []
-        # Only controls name themselves: what was made before there were any keeps its address.
-        origin = {"epoch": point.epoch, "random": point.random, **({"shuffled": True} if point.shuffled else {})}
+        # What came later names itself: what was made before there were any keeps its address.
+        named = {point.origin: True} if point.origin in ("shuffled", "none") else {}
+        origin = {"epoch": point.epoch, "random": point.random, **named}
         return self._stage(run, "train", {**self._training(run), **origin}, needs)
 
-    def _found(self, run: RunSettings, asked: Pruning) -> str:
-        """Return the stage that cuts a ticket out: of the initial network, or of the trained one."""
+    def _found(self, run: RunSettings, asked: Pruning) -> list[str]:
+        """Return the stages that cut a ticket out, one for each round: of the initial or the trained network."""
         self._check_possible(run)
-        origin, base = self._origin(run), {} if asked.at_init else {"dense": self._dense(run)}
-        scoring = {**origin, "criterion": asked.criterion, "options": self._options(run), **self._own_code(asked)}
+        base = {} if asked.at_init else {"dense": self._dense(run)}
         if asked.method == "weight":
             rounds = asked.rounds or make_criterion(str(asked.criterion), **asked.options).weight_rounds
             masks = {"method": "weight", "sparsity": asked.sparsity, "rounds": rounds}
-            return self._stage(run, "prune", {**scoring, **masks}, base)
-        target = "blocks" if asked.method == "layer" else "filters"
+            return [self._stage(run, "prune", {**self._scoring(run, asked), **masks}, base)]
+        matched: Sequence[str | None] = [None] * max(1, len(asked.schedule))
+        if asked.method not in ("layer", "joint"):
+            layers = {"method": "layer", **({"criterion": None} if isinstance(asked.blocks, tuple) else {})}
+            matched = self._found(run, asked.model_copy(update=layers))
+        found: list[str] = []
+        for count, match in zip(asked.schedule or [asked.blocks], matched, strict=True):
+            if found:
+                base = {"before": self._tuned(run, asked.fine_tune_epochs, found[-1])}
+            one = asked.model_copy(update={"blocks": count})
+            found.append((self._joint if asked.method == "joint" else self._round)(run, one, base, match))
+        return found
+
+    def _joint(self, run: RunSettings, asked: Pruning, base: Mapping[str, str], _match: str | None) -> str:
+        """Return the stage that decides between a ticket without blocks and one without filters."""
+        layers = self._round(run, asked.model_copy(update={"method": "layer"}), base, None)
+        filters = self._round(run, asked.model_copy(update={"method": "filter"}), base, layers)
+        name, given = named_criterion(asked.decide_by, {})
+        judge = {"criterion": name, "options": make_criterion(name, **given).model_dump(mode="json")}
+        needs = {**base, "layers": layers, "filters": filters}
+        return self._stage(run, "decide", {**self._origin(run), **judge}, needs)
+
+    def _scoring(self, run: RunSettings, asked: Pruning) -> dict[str, Any]:
+        """Return what decides scores."""
+        options = {"criterion": asked.criterion, "options": self._options(run)}
+        return {**self._origin(run), **options, **self._own_code(asked)}
+
+    def _round(self, run: RunSettings, asked: Pruning, base: Mapping[str, str], match: str | None) -> str:
+        """Return the stage that removes blocks or filters of a network, as one round of scoring tells."""
         # Only branches name themselves: what was made before there were such units keeps its address.
         unit = {} if asked.unit == "block" else {"unit": asked.unit}
-        inputs = {**origin, **asked.model_dump(mode="json", include={"method", "blocks", "eligibility"}), **unit}
+        how = asked.model_dump(mode="json", include={"method", "blocks", "eligibility"})
+        inputs = {**self._origin(run), **how, **unit}
         if asked.budget is not None:
             inputs |= {"budget": asked.budget, "search": spell_search(asked.search)}
         if asked.criterion is None:  # blocks are named
             return self._stage(run, "prune", inputs, base)
+        scoring = self._scoring(run, asked)
         if asked.objective == "ticket" and asked.method == "layer":  # tickets are scored as the search comes upon them
             return self._stage(run, "prune", {**inputs, **scoring, "objective": "ticket"}, base)
+        target = "blocks" if asked.method == "layer" else "filters"
         needs = {**base, "scores": self._stage(run, "score", {**scoring, "of": target, **unit}, base)}
         if asked.choice != "lowest":
             inputs["choice"] = asked.choice
-        if asked.method != "layer":
-            inputs["match_by"] = asked.match_by
-            layers = {"method": "layer", **({"criterion": None} if isinstance(asked.blocks, tuple) else {})}
-            needs["match"] = self._found(run, asked.model_copy(update=layers))
+        if match is not None:
+            inputs["match_by"], needs["match"] = asked.match_by, match
         return self._stage(run, "prune", inputs, needs)
+
+    def _tuned(self, run: RunSettings, epochs: int, ticket: str) -> str:
+        """Return the stage that trains what a round has left for a few epochs; of none, that of the round."""
+        if not epochs:
+            return ticket
+        training = self._training(run)
+        training["recipe"] = {**training["recipe"], "epochs": epochs}
+        return self._stage(run, "tune", training, {"ticket": ticket, **self._teacher(run)})
 
     def _evaluation(self, run: RunSettings, network: str) -> str:
         """Return the stage that evaluates a network."""

@@ -7,9 +7,9 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import product
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
 from robustprune.errors import DataError, RobustPruneError, SweepError
 from robustprune.evaluation.requests import Evaluation
@@ -69,7 +69,9 @@ class RunSettings(Request):
         model: Name of the network; options may be written behind it, ``resnet32:width=32``.
         model_options: What its builder takes.
         data: The image set.
-        recipe: How the dense network and its tickets are trained.
+        recipe: How the dense network and its tickets are trained; ``distill`` is of tickets, whose teacher is the dense
+            network of the same seed.
+        ticket_recipe: Fields of the recipe that tickets are trained with otherwise.
         pruning: What goes, and where the weights of the rest come from.
         evaluate: What is measured; its attacks may say ``transfer_from: dense``, the dense network of the same seed.
         seed: Of initial weights, scoring, and the order of training.
@@ -85,6 +87,7 @@ class RunSettings(Request):
     model_options: Annotated[dict[str, Any], AfterValidator(_of_a_network)] = Field(default_factory=dict)
     data: DataSettings = DataSettings()
     recipe: Recipe = Field(default_factory=lambda: Recipe("quick"))
+    ticket_recipe: dict[str, Any] = Field(default_factory=dict)
     pruning: Pruning = Pruning()
     evaluate: Evaluation = Evaluation()
     seed: Seed = 0
@@ -101,6 +104,16 @@ class RunSettings(Request):
         options = {"model_options": {**given.get("model_options", {}), **own}} if own else {}
         return {**given, "model": model, **options}
 
+    @model_validator(mode="after")
+    def _of_tickets(self) -> Self:
+        _ = self.own_recipe
+        return self
+
+    @property
+    def own_recipe(self) -> Recipe:
+        """How the network of this run is trained."""
+        return self.recipe if self.is_dense else Recipe.of(self.recipe.model_dump(), **self.ticket_recipe)
+
     @property
     def is_dense(self) -> bool:
         """Whether nothing goes."""
@@ -114,11 +127,10 @@ class RunSettings(Request):
             return f"dense{order} seed {self.seed}"
         named = f"without {', '.join(asked.blocks)}" if isinstance(asked.blocks, tuple) else asked.blocks
         size = named if asked.sparsity is None else asked.sparsity
-        if asked.budget is not None:
-            by_ticket = " by ticket" if asked.objective == "ticket" else ""
-            size = f"{asked.budget} {asked.search}{by_ticket}"
+        size = f"{asked.budget or size} {asked.way}".rstrip()
         chosen = f" {asked.choice}" if asked.choice != "lowest" else ""
         rewound = f" from {asked.rewind}" if asked.rewind != 0 else ""
+        rewound = " fine-tuned" if asked.rewind == "none" else rewound
         by = "" if asked.criterion is None else f" {asked.criterion}"
         unit = "" if asked.unit == "block" else f" {asked.unit}"
         return f"{asked.method}{unit}{by} {size}{chosen}{rewound}{order} seed {self.seed}"
@@ -130,7 +142,8 @@ class RunSettings(Request):
 
     def as_dense(self) -> RunSettings:
         """Return the run of the dense network that this one's is compared with."""
-        return self.model_copy(update={"pruning": Pruning("dense")})
+        recipe = self.recipe.model_copy(update={"distill": 0.0})
+        return self.model_copy(update={"pruning": Pruning("dense"), "recipe": recipe, "ticket_recipe": {}})
 
 
 class SweepSettings(RunSettings):

@@ -1,6 +1,7 @@
 """The stages of a network's life: each reads the outcomes of those it needs, and leaves its own in a folder of work.
 
-Dense training, weights of an epoch, scores, pruning, training of the ticket, evaluation, comparison.
+Dense training, weights of an epoch, scores, pruning, training between rounds of these, training of the ticket,
+evaluation, comparison.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from robustprune.sweep.store import Store
 from robustprune.sweep.until import compare_at
 from robustprune.tickets import prune_weights
 from robustprune.tickets.finding import cut, score
+from robustprune.tickets.joint import cheaper_cut
 from robustprune.tickets.requests import Pruning
 from robustprune.tickets.rewinding import RewindPoint, set_back
 from robustprune.tickets.ticket import Ticket, load_ticket
@@ -97,8 +99,9 @@ class Job:
         return Ticket.from_model(network, data)
 
     def base(self) -> Ticket:
-        """Return what is scored and cut: the trained network, or the initial one."""
-        return self.ticket("dense") if "dense" in self.stage.needs else self.fresh()
+        """Return what is scored and cut: what the round before has left, the trained network, or the initial one."""
+        role = next((each for each in ("before", "dense") if each in self.stage.needs), None)
+        return self.fresh() if role is None else self.ticket(role)
 
     def training(self) -> dict[str, Any]:
         """Return what training takes beyond the ticket and the images."""
@@ -107,6 +110,7 @@ class Job:
             "seed": int(self.inputs.get("order_seed", self.inputs["seed"])),
             "device": self.device,
             "country": self.stage.hints["country"],
+            **({"teacher": self.ticket("teacher")} if "teacher" in self.stage.needs else {}),
         }
 
     @property
@@ -191,12 +195,27 @@ def _read_scores(path: Path) -> BlockScores | FilterScores:
     return FilterScores({name: torch.tensor(value, dtype=torch.float64) for name, value in scores.items()}, **found)
 
 
+def decide(job: Job) -> None:
+    """Take over the ticket without blocks or the one without filters, whichever costs less."""
+    candidates = job.ticket("layers"), job.ticket("filters")
+    how = {"seed": job.inputs["seed"], "device": job.device, "work": job.reporting_work, **job.inputs["options"]}
+    ticket = cheaper_cut(job.base(), candidates, job.data(), job.inputs["criterion"], **how)
+    ticket.network.cpu()
+    ticket.save(job.work / "ticket.pt")
+
+
+def tune_ticket(job: Job) -> None:
+    """Train what a round has left, from its present weights."""
+    out = job.work / "ticket.pt"
+    train_to_file(job.ticket("ticket"), job.data(), out, resume=True, work=job.reporting_work, **job.training())
+
+
 def train_ticket(job: Job) -> None:
     """Set a ticket's weights back, and train it for the epochs that are left.
 
     Criteria often choose the same blocks: what was trained alike before, from the same weights, is not trained again.
     """
-    origin = {name: job.inputs[name] for name in ("epoch", "random", "shuffled") if name in job.inputs}
+    origin = {name: job.inputs[name] for name in ("epoch", "random", "shuffled", "none") if name in job.inputs}
     point, out = RewindPoint(**origin), job.work / "ticket.pt"
     ticket = set_back(job.ticket("ticket"), point, job.ticket("weights") if point.epoch else job.fresh())
     settings = {**job.training(), "start_epoch": point.epoch}
@@ -244,6 +263,8 @@ STAGES: dict[str, Callable[[Job], None]] = {
     "weights": find_weights,
     "score": score_network,
     "prune": prune_network,
+    "decide": decide,
+    "tune": tune_ticket,
     "train": train_ticket,
     "evaluate": evaluate_network,
     "compare": compare_networks,

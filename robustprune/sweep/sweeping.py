@@ -183,7 +183,7 @@ def run_here(
 
 def _warn_of_other_arithmetic(plan: SweepPlan, store: Store) -> None:
     """Say so where networks are compared whose sums were rounded otherwise."""
-    trained = [address for address, stage in plan.stages.items() if stage.kind in ("dense", "train")]
+    trained = [address for address, stage in plan.stages.items() if stage.kind in ("dense", "tune", "train")]
     for what in ("torch", "platform"):
         found = sorted({str(store.describe(address)["environment"].get(what)) for address in trained})
         if len(found) > 1:

@@ -95,10 +95,11 @@ def _misfits(module: nn.Module, weights: Any, header: TicketHeader) -> Iterator[
         return
     mine, theirs = _forms(module.state_dict()), _forms(weights)
     removed = tuple(f"{name}." for name in header.plan.gone)
-    yield from _listed("lacks", [name for name in theirs if name not in mine])
+    maps = tuple(f"{name}." for name in header.plan.maps)
+    yield from _listed("lacks", [name for name in theirs if name not in mine and not name.startswith(maps)])
     yield from _listed("has beyond it", [name for name in mine if name not in theirs and not name.startswith(removed)])
     if not header.plan.removed_filters:  # which change shapes
-        differing = [name for name, form in theirs.items() if mine.get(name, form) != form]
+        differing = [n for n, form in theirs.items() if mine.get(n, form) != form and not n.startswith(maps)]
         yield from _listed("has", [f"{name} as {mine[name]} in place of {theirs[name]}" for name in differing])
 
 

@@ -111,7 +111,7 @@ def prune_layers(
     before = source.plan.model_copy(
         update={
             name: {part: gone for part, gone in getattr(source.plan, name).items() if not part.startswith(within)}
-            for name in ("removed", "removed_parts", "removed_filters")
+            for name in ("removed", "removed_parts", "replaced", "removed_filters")
         }
     )
     plan = Plan(
@@ -119,6 +119,7 @@ def prune_layers(
         unit=unit,
         removed={**before.removed, **{name: residue for name, residue in removed.items() if name in own}},
         removed_parts={**before.removed_parts, **{name: gone for name, gone in removed.items() if name not in own}},
+        replaced=before.replaced,
         removed_filters=before.removed_filters,
         eligible=tuple(block.name for block in eligible_blocks(found, rule)),
         eligibility=rule,
@@ -194,6 +195,7 @@ def prune_weights(
         unit=source.plan.unit,
         removed=source.plan.removed,
         removed_parts=source.plan.removed_parts,
+        replaced=source.plan.replaced,
         removed_filters=source.plan.removed_filters,
         sparsity=sparsity,
         rounds=rounds,

@@ -31,6 +31,7 @@ from robustprune.runtime.devices import Device
 from robustprune.runtime.work import Work
 from robustprune.tickets.budgeted import CutBudget, read_cut_budget
 from robustprune.tickets.cutting import prune_layers
+from robustprune.tickets.joint import cheaper_cut
 from robustprune.tickets.matching import prune_filters
 from robustprune.tickets.requests import Pruning
 from robustprune.tickets.ticket import Ticket
@@ -67,15 +68,34 @@ def cut(
     return prune_filters(dense, scores, match=match, match_by=asked.match_by, variant=variant)
 
 
+def cut_in_rounds(
+    dense: Ticket, data: ImageData, asked: Pruning, seed: int, device: Device = None, work: Work = Work()
+) -> Ticket:
+    """Return the layer or joint ticket that is left after rounds of scoring and removing, without training between."""
+    ticket = dense
+    for count in asked.schedule or (asked.blocks,):
+        one = asked.model_copy(update={"blocks": count, **({"method": "layer"} if asked.method == "joint" else {})})
+        left = cut(ticket, score(ticket, data, one, seed, device, work), one)
+        if asked.method == "joint":
+            other = asked.model_copy(update={"method": "filter"})
+            filters = cut(ticket, score(ticket, data, other, seed, device, work), other, left)
+            how: dict[str, Any] = {"seed": seed, "device": device, "work": work}
+            left = cheaper_cut(ticket, (left, filters), data, asked.decide_by, **how)
+        ticket = left
+    return ticket
+
+
 def check_possible(network: nn.Module, asked: Pruning) -> None:
     """Find out now, not after the dense training, what cannot go."""
     criterion = make_criterion(asked.criterion, **asked.options) if asked.criterion else None
     if asked.method == "weight":
         return
-    kind = Criterion if criterion is None else type(criterion)
-    if asked.objective == "ticket" and kind.ticket_scores is Criterion.ticket_scores:
+    by_ticket = asked.criterion if asked.objective == "ticket" else None
+    by_ticket = asked.decide_by if asked.method == "joint" else by_ticket
+    kind = Criterion if by_ticket is None else type(make_criterion(by_ticket))
+    if by_ticket is not None and kind.ticket_scores is Criterion.ticket_scores:
         raise PruningError(
-            f"{asked.criterion} does not score whole tickets: {kind.no_ticket_scores}; use naswot, "
+            f"{by_ticket} does not score whole tickets: {kind.no_ticket_scores}; use naswot, "
             "jacobian, true_drop, kl, cka or a gradient criterion, or the objective blocks"
         )
     found = find_blocks(network, unit=asked.unit)

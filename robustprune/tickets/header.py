@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from robustprune.models import Architecture
 from robustprune.pruning import Choice, Eligibility, FilterVariant, Residue, Unit
+from robustprune.pruning.linear_maps import Replacement
 
 MatchBy = Literal["filters", "macs", "params"]
 
@@ -43,6 +44,7 @@ class Plan(BaseModel):
         unit: What went: whole blocks, or attention or MLP branches of blocks, which ``removed`` then has.
         removed: Block name → what remains of it, in order of removal.
         removed_parts: What else went with branches, such as their normalization → what remains of it.
+        replaced: Module → the linear map that stands in its place, or that became part of a layer before it.
         removed_filters: Convolution → which of its filters are gone, as the dense network numbers them.
         eligible: The blocks that could have gone, or the convolutions that could have lost filters.
         eligibility: The rule that decided which blocks.
@@ -51,6 +53,8 @@ class Plan(BaseModel):
             went by number or name.
         search: The search that chose blocks within it, with its options.
         objective: What it searched by: the scores of ``blocks``, or of the whole ``ticket``.
+        decided_by: Of a joint ticket: the criterion that preferred it to one of the other kind at the same cost.
+        blocks_worth: Of a joint ticket: how many blocks went in this round, or would have gone instead of filters.
         variant: How filters were chosen: by one ranking, or uniformly over the convolutions.
         match: The ticket whose cost was to be matched, and how close this one came.
         sparsity: The share of all convolution and linear weights that is masked; None with other methods.
@@ -71,6 +75,7 @@ class Plan(BaseModel):
     unit: Unit = "block"
     removed: dict[str, Residue] = Field(default_factory=dict)
     removed_parts: dict[str, Residue] = Field(default_factory=dict)
+    replaced: dict[str, Replacement] = Field(default_factory=dict)
     removed_filters: dict[str, tuple[Annotated[int, Field(ge=0, strict=True)], ...]] = Field(default_factory=dict)
     eligible: tuple[str, ...] = ()
     eligibility: Eligibility | None = None
@@ -78,6 +83,8 @@ class Plan(BaseModel):
     budget: str | None = None
     search: str | None = None
     objective: Literal["blocks", "ticket"] | None = None
+    decided_by: str | None = None
+    blocks_worth: int | None = Field(default=None, ge=1)
     variant: FilterVariant | None = None
     match: Match | None = None
     sparsity: float | None = Field(default=None, gt=0, lt=1)
@@ -93,6 +100,11 @@ class Plan(BaseModel):
     def gone(self) -> dict[str, Residue]:
         """All modules that are removed, branches and what goes with them, and what remains of each."""
         return {**self.removed, **self.removed_parts}
+
+    @property
+    def maps(self) -> dict[str, Replacement]:
+        """Module → the linear map that is a layer of its own in its place."""
+        return {place: each for place, each in self.replaced.items() if each.merged_into is None}
 
     @property
     def units(self) -> list[Unit]:

@@ -74,6 +74,7 @@ def prune_filters(
         unit=source.plan.unit,
         removed=source.plan.removed,
         removed_parts=source.plan.removed_parts,
+        replaced=source.plan.replaced,
         removed_filters=_with_dense_numbers(source, removed),
         eligible=tuple(scores),
         criterion=scores.criterion,

@@ -19,46 +19,53 @@ from robustprune.pruning import find_blocks
 from robustprune.runtime.randomness import derive_seed, seeded_generator
 from robustprune.tickets.ticket import Ticket, apply_plan
 
+_NAMED = ("random", "shuffled", "none")
+
 
 @dataclass(frozen=True)
 class RewindPoint:
     """Where kept weights come from: the dense network after so many epochs (0 is initialization), or a control.
 
     Attributes:
-        epoch: Of the dense training; 0 for a control.
+        epoch: Of the dense training; 0 for what is no epoch.
         random: New weights.
         shuffled: The initial weights, in another order within each tensor of each block.
+        none: Those that the ticket has, which training goes on from: fine-tuning.
     """
 
     epoch: int = 0
     random: bool = False
     shuffled: bool = False
+    none: bool = False
 
     @property
     def origin(self) -> int | str:
-        """The epoch, ``random`` or ``shuffled``."""
-        return "random" if self.random else "shuffled" if self.shuffled else self.epoch
+        """The epoch, ``random``, ``shuffled`` or ``none``."""
+        named = [name for name in _NAMED if getattr(self, name)]
+        return named[0] if named else self.epoch
 
     @property
     def label(self) -> str:
         """The same for readers."""
-        return f"{self.origin} weights" if self.random or self.shuffled else f"epoch {self.epoch}"
+        if self.none:
+            return "its own weights"
+        return f"{self.origin} weights" if isinstance(self.origin, str) else f"epoch {self.epoch}"
 
 
 def parse_rewind_point(text: str | int, epochs: int) -> RewindPoint:
     """Return the rewinding point that a text names, in a dense training of so many epochs.
 
-    That is ``0`` or ``25`` (epochs), ``25%`` (of all, rounded to the nearest), ``random`` (new weights instead), or
-    ``shuffled`` (the initial weights of blocks, in another order).
+    That is ``0`` or ``25`` (epochs), ``25%`` (of all, rounded to the nearest), ``random`` (new weights instead),
+    ``shuffled`` (the initial weights of blocks, in another order), or ``none`` (the weights that the ticket has).
     """
     text = str(text).strip()
-    if text in ("random", "shuffled"):
+    if text in _NAMED:
         return RewindPoint(**{text: True})
     match = re.fullmatch(r"(\d+)|(\d+(?:\.\d+)?)%", text)
     if not match:
         raise PruningError(
             f"{text!r} is no rewinding point; give epochs (0, 25), a share of them (25%), random, which draws new "
-            "weights instead, or shuffled, which puts the initial ones in another order"
+            "weights instead, shuffled, which puts the initial ones in another order, or none, which fine-tunes"
         )
     epoch = int(match[1]) if match[1] else round(float(match[2]) / 100 * epochs)
     if epoch >= epochs:
@@ -67,7 +74,9 @@ def parse_rewind_point(text: str | int, epochs: int) -> RewindPoint:
 
 
 def set_back(found: Ticket, point: RewindPoint, dense: Ticket) -> Ticket:
-    """Return a ticket with the weights that it is trained from: those of ``dense``, as it was then, or a control."""
+    """Return a ticket with the weights it is trained from: those of ``dense`` as it was then, a control's, its own."""
+    if point.none:
+        return found
     if point.random:
         return reinitialize(found)
     return shuffle(found, dense) if point.shuffled else rewind(found, dense, point.epoch)
@@ -137,6 +146,11 @@ def shuffle(ticket: Ticket, dense: Ticket) -> Ticket:
 
 
 def _with_weights_of(ticket: Ticket, dense: Ticket, origin: int | str) -> Ticket:
+    if ticket.plan.replaced:
+        raise PruningError(
+            "linear maps stand in place of blocks of this ticket, and were fitted to the weights that it has; rewind "
+            "the ticket without them"
+        )
     # A module of one's own may have been built otherwise this time.
     known = () if ticket.architecture.is_module else ticket.dense_blocks
     network = apply_plan(copy_network(dense.network), ticket.plan, ticket.masks, blocks=known)

@@ -31,6 +31,7 @@ from robustprune.pruning import (
     remove_blocks,
     remove_filters,
 )
+from robustprune.pruning.linear_maps import LinearBlock, put_in_place
 from robustprune.runtime.environment import describe_environment, hash_weights
 from robustprune.runtime.file_kinds import TICKET
 from robustprune.runtime.files import read_sealed, write_sealed
@@ -194,11 +195,14 @@ def apply_plan(
         known = {block.name: block for block in blocks}
         strange = [name for name in plan.removed if name not in known]
         parts = {name for block in plan.removed if block in known for name, _ in known[block].parts}
-        if strange := strange or sorted(plan.removed_parts.keys() - parts):
+        if strange := strange or sorted({*plan.removed_parts} - parts) or sorted(plan.maps.keys() - plan.gone.keys()):
             raise TicketError(f"its plan removes {strange[0]!r}, which is no residual block of the network")
         whole = tuple(block for block in blocks if block.unit == "block")
         try:
-            network = remove_filters(remove_blocks(network, plan.gone), plan.removed_filters, blocks=whole)
+            network = remove_blocks(network, plan.gone)
+            for place, each in plan.maps.items():
+                put_in_place(network, place, LinearBlock.of(plan.gone[place], each))
+            network = remove_filters(network, plan.removed_filters, blocks=whole)
         except PruningError as error:
             raise TicketError(f"its plan cannot be carried out: {error}") from error
     if masks:

@@ -12,6 +12,7 @@ from torch import nn
 
 from robustprune.data import ImageData
 from robustprune.errors import DamagedFileError, TrainingError
+from robustprune.inference import freeze
 from robustprune.models.networks import set_weights
 from robustprune.pruning import apply_masks, hash_masks
 from robustprune.runtime.environment import describe_environment
@@ -29,6 +30,8 @@ from robustprune.training.precision import describe_precision, make_scaler
 from robustprune.training.recipes import Recipe
 
 FORMAT = "robustprune-checkpoint"
+_KEPT = ("processes", "batch_statistics", "teacher")
+"""What of its identity a training leaves on the ticket, where it has it."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,7 @@ class Course:
     start_epoch: int
     stop_epoch: int
     country: str | None
+    teacher: Ticket | None = None
 
     @classmethod
     def of(
@@ -52,6 +56,7 @@ class Course:
         start_epoch: int = 0,
         stop_epoch: int | None = None,
         country: str | None = "USA",
+        teacher: Ticket | None = None,
         **overrides: Any,
     ) -> Self:
         """Return a course from the arguments of :func:`robustprune.training.train`.
@@ -63,7 +68,13 @@ class Course:
         last = chosen.epochs if stop_epoch is None else stop_epoch
         if not 0 <= start_epoch < last <= chosen.epochs:
             raise TrainingError(f"epochs {start_epoch} to {last} are no part of a training of {chosen.epochs} epochs")
-        return cls(chosen, seed, torch.device(device), start_epoch, last, country)
+        if (teacher is None) != (chosen.distill == 0):
+            raise TrainingError(
+                "a recipe with distillation needs a teacher to learn from (--distill FILE)"
+                if teacher is None
+                else "a teacher is learnt from with a weight above 0 (--distill-weight)"
+            )
+        return cls(chosen, seed, torch.device(device), start_epoch, last, country, teacher)
 
     def identity(self, ticket: Ticket, data: ImageData, processes: ProcessGroup = SINGLE) -> dict[str, Any]:
         """Return everything that decides how a run comes out, apart from the machine."""
@@ -75,6 +86,7 @@ class Course:
             "network": ticket.sha256,
             "removed": sorted(ticket.plan.removed),
             **({"masks": hash_masks(ticket.masks)} if ticket.masks else {}),
+            **({"teacher": self.teacher.sha256} if self.teacher else {}),
             # Sums come out differently with other threads, devices and releases of torch.
             "device": self.device.type,
             "threads": torch.get_num_threads(),
@@ -96,7 +108,11 @@ class TrainingRun:
         self.ticket, self.course, self.data, self.processes = ticket, course, data.to(course.device), processes
         self.identity = course.identity(ticket, data, processes)
         self.network: nn.Module = ticket.network.to(course.device).to(memory_format=torch.channels_last)
-        example = None if processes.is_single else self.data.require("train").take(torch.arange(2)).to(course.device)
+        shown = self.data.require("train").take(torch.arange(2))
+        self.teacher: nn.Module | None = None
+        if course.teacher is not None:
+            self.teacher = freeze(course.teacher.model(), shown, device=course.device)
+        example = None if processes.is_single else shown.to(course.device)
         self.shared = SharedNetwork(self.network, processes, example, compiled=course.recipe.compile)
         self.optimizer = make_optimizer(self.network, course.recipe)
         self.scaler = make_scaler(course.recipe.precision, course.device)
@@ -121,6 +137,7 @@ class TrainingRun:
                 seed=seed,
                 progress=progress,
                 scaler=self.scaler,
+                teacher=self.teacher,
             )
         if self.data.val is not None:
             entry |= validate(self.network, self.data.val, processes=self.processes)
@@ -204,7 +221,7 @@ class TrainingRun:
             "threads": torch.get_num_threads(),
             "device": self.course.device.type,
             "precision": describe_precision(self.network, self.course.recipe.precision),
-            **{name: self.identity[name] for name in ("processes", "batch_statistics") if name in self.identity},
+            **{name: self.identity[name] for name in _KEPT if name in self.identity},
         }
 
 

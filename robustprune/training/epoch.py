@@ -21,6 +21,7 @@ from robustprune.runtime.randomness import BatchGenerator, seeded_generator
 from robustprune.runtime.work import Progress
 from robustprune.training.adversarial_training import adversarial_loss
 from robustprune.training.augmented_views import augmented_views, consistency_loss
+from robustprune.training.distillation import distilled_loss
 from robustprune.training.distributed import SharedNetwork
 from robustprune.training.precision import is_overflow, make_scaler, training_logits
 from robustprune.training.recipes import Recipe
@@ -47,12 +48,13 @@ def train_epoch(
     seed: int,
     progress: Progress | None = None,
     scaler: GradScaler | None = None,
+    teacher: nn.Module | None = None,
 ) -> dict[str, Any]:
     """Train for one epoch and return its entry of the history.
 
-    Order and augmentation follow from (seed, epoch) alone, so an epoch comes out the same whether or not the
-    run was interrupted before it. Of several processes each takes its rows of every batch, with the augmentation
-    that they get in one process. ``scaler`` is that of the epochs before, which half precision goes on with.
+    Order and augmentation follow from (seed, epoch) alone, so an epoch comes out the same whether or not the run was
+    interrupted before it. Of several processes each takes its rows of every batch, with the augmentation that they get
+    in one. Half precision goes on with the ``scaler`` of the epochs before; the ``teacher`` is in evaluation mode.
 
     Raises:
         TrainingError: The loss or the gradient is no finite number.
@@ -77,11 +79,9 @@ def train_epoch(
         views = augmented_views(images, recipe, draws, seed=seed, epoch=epoch, indices=batch.indices)
         views = [to_unit_range(view).to(kind).contiguous(memory_format=torch.channels_last) for view in views]
         place = f"epoch {epoch + 1}, step {step + 1}"
-        rate = recipe.learning_rate_at((epoch + step / steps) / recipe.epochs)
-        for group in optimizer.param_groups:
-            group["lr"] = rate
+        rate = _set_rate(optimizer, recipe, (epoch + step / steps) / recipe.epochs)
         with sound_gradients(network) if device.type == "cpu" else nullcontext():
-            loss, correct = _step(shared, optimizer, scaler, views, batch.labels, recipe, draws, place)
+            loss, correct = _step(shared, optimizer, scaler, views, batch.labels, recipe, draws, place, teacher)
         total_loss += loss * batch_size
         total_correct += correct
         if progress is not None:
@@ -99,6 +99,13 @@ def train_epoch(
     }
 
 
+def _set_rate(optimizer: torch.optim.Optimizer, recipe: Recipe, progress: float) -> float:
+    rate = recipe.learning_rate_at(progress)
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+    return rate
+
+
 def _step(
     shared: SharedNetwork,
     optimizer: torch.optim.Optimizer,
@@ -108,11 +115,13 @@ def _step(
     recipe: Recipe,
     draws: BatchGenerator,
     place: str,
+    teacher: nn.Module | None,
 ) -> tuple[float, float]:
     """Take a step; return the mean loss of the whole batch, and how many of its images are classified rightly."""
     optimizer.zero_grad(set_to_none=True)
     with naming_failures(f"cannot be run in training, {place}"):
         loss, logits = _loss(shared, views, labels, recipe, draws)
+        loss = distilled_loss(loss, logits, views[0], recipe, teacher)
     correct = (logits.detach().argmax(dim=1) == labels).sum()
     # Shares of a batch may differ by an image: the mean over processes is to be that over images.
     shares = 1.0 if shared.processes.is_single else len(labels) * shared.processes.count / draws.total

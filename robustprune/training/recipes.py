@@ -30,6 +30,9 @@ RECIPES: dict[str, dict[str, Any]] = {
 }
 
 
+_LATER = ("precision", "compile", "distill", "distill_temperature")
+
+
 class Recipe(Request):
     """How to train, by SGD with Nesterov momentum under a schedule: ``Recipe("quick", epochs=8)``.
 
@@ -54,6 +57,9 @@ class Recipe(Request):
         epsilon: L∞ budget of that attack, on the [0, 1] scale: a number, or a fraction such as ``"8/255"``.
         adversarial_steps: Its steps; FGSM has one.
         trades_beta: Weight of TRADES' second term.
+        distill: Weight of the loss against the logits of a teacher, in [0, 1]; 0 takes none. See
+            :mod:`robustprune.training.distillation`.
+        distill_temperature: What both networks' logits are divided by there.
         precision: What training passes compute in: "fp32", "bf16" or "fp16", the latter with scaled losses. In the 16
             bits of these two, weights, losses, attacks and validation stay in single precision all the same. With
             "fp32" a network with weights of another type computes in that one.
@@ -77,6 +83,8 @@ class Recipe(Request):
     epsilon: LinfEpsilon = 8 / 255
     adversarial_steps: Annotated[int, Field(ge=1)] = 10
     trades_beta: Annotated[float, Field(ge=0)] = 6.0
+    distill: Annotated[float, Field(ge=0, le=1)] = 0.0
+    distill_temperature: Annotated[float, Field(gt=0)] = 4.0
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     compile: bool = False
 
@@ -109,11 +117,18 @@ class Recipe(Request):
             raise ValueError("a consistency loss and adversarial training do not go together; choose one")
         return self
 
+    @model_validator(mode="after")
+    def _a_teacher_replaces_other_terms(self) -> Self:
+        if self.distill > 0 and (self.adversarial == "trades" or self.consistency > 0):
+            other = "TRADES" if self.adversarial == "trades" else "a consistency loss"
+            raise ValueError(f"distillation and {other} do not go together; choose one, or --adversarial pgd")
+        return self
+
     @model_serializer(mode="wrap")
     def _leave_out_later_fields(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
         # At its default, a field that came later leaves addresses and records as they were without it. That default
         # stays, or an address would come to mean something else.
-        later = {name: type(self).model_fields[name].default for name in ("precision", "compile")}
+        later = {name: type(self).model_fields[name].default for name in _LATER}
         return {name: each for name, each in write(self).items() if name not in later or each != later[name]}
 
     def learning_rate_at(self, progress: float) -> float:

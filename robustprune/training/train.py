@@ -65,7 +65,9 @@ def train(
         work: Its processes train the network together, each calling this alike; the main one writes files, measures
             the energy of its whole machine, and tells of progress, after every step. Its folder keeps the state after
             every epoch, in ``training.checkpoint``: an equal call goes on from there.
-        overrides: Fields of :class:`Recipe` in place of the recipe's, such as ``epochs=8`` or ``epsilon="8/255"``.
+        overrides: Fields of :class:`Recipe` in place of the recipe's, such as ``epochs=8`` or ``epsilon="8/255"``; and
+            ``teacher``, a ticket or network of the same classes, to learn from by its logits besides the labels with
+            the weight ``distill``, see :mod:`robustprune.training.distillation`.
 
     Raises:
         TicketError: The network was built for other images or classes, or has weights outside its masks.
@@ -75,6 +77,8 @@ def train(
     """
     data = as_data(data, "train")
     own = ticket if isinstance(ticket, Ticket) else _ticket_of_copy(ticket, data)
+    if isinstance(teacher := overrides.get("teacher"), nn.Module):
+        overrides["teacher"] = Ticket.from_model(teacher, data)
     course = Course.of(
         recipe,
         seed=seed,

@@ -13,8 +13,8 @@ _apgd = needs("pyautoattack.autopgd_base")
 APGDAttack, APGDAttack_targeted = _apgd.APGDAttack, _apgd.APGDAttack_targeted
 FABAttack_PT = needs("pyautoattack.fab_pt").FABAttack_PT
 SquareAttack = needs("pyautoattack.square").SquareAttack
-PEER_NORM = {"linf": "Linf", "l2": "L2"}
-EPSILON = {"linf": 0.08, "l2": 0.6}
+PEER_NORM = {"linf": "Linf", "l2": "L2", "l1": "L1"}
+EPSILON = {"linf": 0.08, "l2": 0.6, "l1": 2.0}
 
 
 def left(network, adversarial, labels):
@@ -98,7 +98,7 @@ def test_square_leaves_as_many_as_its_authors(network, test_images, test_labels,
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("norm", ["linf", "l2"])
+@pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
 def test_fab_leaves_as_many_as_its_authors(network, test_images, test_labels, norm):
     images, labels = test_images[:100], test_labels[:100]
     settings = {"norm": PEER_NORM[norm], "eps": EPSILON[norm], "seed": 0, "device": "cpu"}

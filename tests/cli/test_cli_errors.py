@@ -80,7 +80,7 @@ def files(tmp_path_factory: pytest.TempPathFactory, few_digits: ImageData) -> Pa
             ["Kl does"],
         ),
         (("prune", *TINY, "--blocks", "1", "--sparsity", ".5", "--out", "x.pt"), 2, ["--sparsity belongs to"]),
-        (("prune", *TINY, "--blocks", "1", "--rounds", "5", "--out", "x.pt"), 2, ["--rounds belongs to"]),
+        (("prune", *TINY, "--blocks", "1", "--rounds", "5", "--out", "x.pt"), 1, ["cannot go in 5 rounds"]),
         (("prune", *TINY, "--method", "weight", "--sparsity", "1", "--out", "x.pt"), 2, ["not in the range 0<x<1"]),
         (("prune", *TINY, *WEIGHT, "--rounds", "0", "--out", "x.pt"), 2, ["not in the range x>=1"]),
         (("prune", *TINY, *WEIGHT, "--criterion", "kl", "--out", "x.pt"), 1, ["Kl does not score weights: "]),

@@ -16,6 +16,7 @@ EVALUATE = (
     *("--attack", "pgd", "--attack", "square", "--attack", "torchattacks:FGSM", "--eps", "2/255,16/255"),
     *("--steps", "5", "--queries", "15", "--corruption", "fog", "--corruption", "gaussian_noise"),
     *("--ood", "noise", "--detector", "msp", "--checks", "full", "--resume"),
+    *("--certify", "sigma=0.1,n=60,n0=20,limit=31"),
 )
 MACHINE = ("seconds", "created", "command", "samples_file", "processes")
 """What may differ."""

@@ -22,7 +22,7 @@ MLP = [f"blocks.{number}.mlp" for number in range(3)]
 def tokens_around(network: nn.Module, unit: str) -> list[tuple[Tensor, Tensor]]:
     """The tokens before and after each branch, by the arithmetic of a block."""
     with torch.no_grad():
-        tokens, found = network.patches(IMAGES / 255).flatten(2).mT, []
+        tokens, found = network.patches(IMAGES / 255).flatten(2).mT + network.positions, []
         for block in network.blocks:
             attended = tokens + block.attn(block.norm1(tokens))
             left = attended + block.mlp(block.norm2(attended))

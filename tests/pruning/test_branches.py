@@ -81,7 +81,7 @@ def test_both_branches_of_all_blocks_leave_the_tokens() -> None:
     dense = transformer("own")
     leaves = [branch.leaves for unit in UNITS for branch in find_blocks(dense, IMAGES, unit=unit)]
     pruned = remove_blocks(dense, {name: left for each in leaves for name, left in each.items()}, example=IMAGES)
-    tokens = dense.patches(IMAGES).flatten(2).mT
+    tokens = dense.patches(IMAGES).flatten(2).mT + dense.positions
     torch.testing.assert_close(logits(pruned), dense.head(dense.norm(tokens).mean(dim=1)))
 
 

@@ -9,7 +9,7 @@ scores is a copy of the network, on batches of training images. Criteria that ar
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import ClassVar, Literal, Self
 
 import torch
@@ -20,7 +20,6 @@ from robustprune.data import ImageData
 from robustprune.errors import PruningError
 from robustprune.models import copy_network
 from robustprune.pruning.blocks import Block
-from robustprune.pruning.residue import Residue
 from robustprune.registry import Registry, read_tables
 from robustprune.runtime.work import steps
 
@@ -90,8 +89,8 @@ class Criterion(BaseModel, ABC):
         """
         raise PruningError(f"{type(self).__name__} does not score weights: {self.no_weight_scores}")
 
-    def ticket_scores(self, model: nn.Module, data: ImageData, seed: int) -> Callable[[Mapping[str, Residue]], float]:
-        """Return a function from blocks that go, by name, to what the whole ticket is worth; higher = better.
+    def ticket_scores(self, model: nn.Module, data: ImageData, seed: int) -> Callable[[nn.Module], float]:
+        """Return a function from what is left of a network to what this ticket is worth; higher = better.
 
         Raises:
             PruningError: The criterion has no meaning for whole tickets.

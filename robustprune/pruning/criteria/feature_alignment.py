@@ -13,7 +13,7 @@ averaged. Scores lie in [0, 1], or above by what an unbiased estimate of no alig
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import torch
@@ -29,7 +29,6 @@ from robustprune.pruning.blocks import Block
 from robustprune.pruning.criteria import Batches
 from robustprune.pruning.criteria.block_ends import watching
 from robustprune.pruning.criteria.without_block import RemovalCriterion, refuse_rounding
-from robustprune.pruning.residue import Residue
 
 _PROBES = 8  # images that show where the last layer is
 _AT_ONCE = 2048  # images whose Gram matrix is taken whole, 34 MB
@@ -71,8 +70,8 @@ class Cka(FeatureCriterion):
         refuse_rounding("cka", scores)
         return scores
 
-    def ticket_scores(self, model: nn.Module, data: ImageData, seed: int) -> Callable[[Mapping[str, Residue]], float]:
-        """Return a function from blocks that go to CKA − 1."""
+    def ticket_scores(self, model: nn.Module, data: ImageData, seed: int) -> Callable[[nn.Module], float]:
+        """Return a function from what is left to CKA − 1."""
         if self.between == "block":
             raise PruningError("cka:between=block compares the two ends of a block; use between=networks for tickets")
         return super().ticket_scores(model, data, seed)

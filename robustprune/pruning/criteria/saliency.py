@@ -21,8 +21,6 @@ from robustprune.pruning.blocks import Block, weight_layers
 from robustprune.pruning.criteria import Batches, BatchNormMode, Criterion, scoring_copy
 from robustprune.pruning.criteria.batched import BatchedCriterion, as_batches, image_count
 from robustprune.pruning.criteria.used_weights import use_weights
-from robustprune.pruning.residue import Residue
-from robustprune.pruning.surgery import remove_blocks
 
 Saliency = dict[str, Tensor]
 """Name of a weight → importance of each of its numbers, in its shape; one tensor for a weight of several names."""
@@ -60,14 +58,13 @@ class WeightCriterion(Criterion):
             scores[block.name] = total / sum(value.numel() for value in own) if self.reduction == "mean" else total
         return scores
 
-    def ticket_scores(self, model: nn.Module, data: ImageData, seed: int) -> Callable[[Mapping[str, Residue]], float]:
-        """Return a function from blocks that go to the sum over all weights of the ticket, of the ticket's own scores.
+    def ticket_scores(self, model: nn.Module, data: ImageData, seed: int) -> Callable[[nn.Module], float]:
+        """Return a function from a ticket to the sum over all of its weights, of their scores in the ticket itself.
 
         Abdelfattah et al., "Zero-cost proxies for lightweight NAS", ICLR 2021 (arXiv:2101.08134), section 3.2.
         """
 
-        def score(removed: Mapping[str, Residue]) -> float:
-            left = remove_blocks(model, removed)
+        def score(left: nn.Module) -> float:
             own = {id(value): value for value in self.saliency(left, data, seed).values()}.values()
             total = sum(float(value.sum(dtype=torch.float64)) for value in own)
             return total / sum(value.numel() for value in own) if self.reduction == "mean" else total

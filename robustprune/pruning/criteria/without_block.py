@@ -15,9 +15,8 @@ from torch import nn
 from robustprune.data import ImageData
 from robustprune.errors import PruningError
 from robustprune.pruning.blocks import Block
-from robustprune.pruning.criteria import Batches
+from robustprune.pruning.criteria import Batches, scoring_copy
 from robustprune.pruning.criteria.activations import DataCriterion
-from robustprune.pruning.residue import Residue
 from robustprune.pruning.surgery import remove_blocks
 
 _ROUNDING = 1e-14  # of a divergence or a squared distance in float64
@@ -55,14 +54,14 @@ class RemovalCriterion(DataCriterion):
             found[block.name] = self.compare(whole, self.look(left, batches, step, seed))
         return found
 
-    def ticket_scores(self, model: nn.Module, data: ImageData, seed: int) -> Callable[[Mapping[str, Residue]], float]:
-        """Return a function from blocks that go to minus what they are worth together, as if they were one block."""
+    def ticket_scores(self, model: nn.Module, data: ImageData, seed: int) -> Callable[[nn.Module], float]:
+        """Return a function from what is left to minus what all that went is worth, as if it were one block."""
         network, batches = self.prepare(model, data, seed)
         whole = self.look(network, batches, self.steps(len(batches)), seed)
 
-        def score(removed: Mapping[str, Residue]) -> float:
-            left = remove_blocks(network, removed, example=batches[0][0][:2])
-            return -float(self.compare(whole, self.look(left, batches, self.steps(len(batches)), seed)))
+        def score(left: nn.Module) -> float:
+            own = scoring_copy(left, self.bn_mode)
+            return -float(self.compare(whole, self.look(own, batches, self.steps(len(batches)), seed)))
 
         return score
 

@@ -37,7 +37,10 @@ _TRAINING = ("epochs", "seconds", "images_per_second", "energy_kwh", "co2_kg")
 _CORRUPTIONS = ("mean_accuracy", "mean_error", "mean_error_19")
 _DETECTION = ("auroc", "aupr_in", "aupr_out", "fpr95_ood_positive", "fpr95_id_positive")
 # Settings of a run that its record says less of, or says otherwise: what was asked for is what is asked about.
-_FROM_THE_RUN = ("method", "criterion", "blocks", "eligibility", "match_by", "at_init", "rewind", "seed", "threads")
+_FROM_THE_RUN = (
+    *("method", "criterion", "blocks", "eligibility", "match_by", "at_init", "rewind", "seed", "threads"),
+    *("budget", "search", "objective", "rounds", "blocks_per_round", "fine_tune_epochs"),
+)
 
 
 def load_rows(folder: str | Path, progress: Progress | None = None) -> list[RecordRow]:
@@ -87,6 +90,8 @@ def _records(folder: Path) -> Iterator[tuple[Path, RecordRow]]:
             if run.stage in done and run.stage not in seen:
                 seen.add(run.stage)
                 own = {key: run.settings[key] for key in _FROM_THE_RUN if key in run.settings}
+                if own.get("budget"):  # which leaves it to a search how many blocks go
+                    del own["blocks"]
                 more = {key: value for key, value in run.settings.items() if key.startswith(("train_", "data_"))}
                 options = {f"option_{key}": value for key, value in run.settings.get("criterion_options", {}).items()}
                 yield store.record(run.stage), {"run": run.name, "sweep": name, **own, **more, **options}

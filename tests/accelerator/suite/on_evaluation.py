@@ -44,6 +44,7 @@ def test_evaluation(model: nn.Module, data: ImageData, same: Any) -> None:
     asked: dict[str, Any] = {
         "attacks": Attacks(["fgsm", "pgd"], epsilons=["4/255", "8/255"]),
         "corruptions": Corruptions(["gaussian_noise", "brightness"]),
+        "certify": rp.Certify(0.05, n=50, n0=10, alpha=0.1),
         "latency": True,
         "limit": 12,
     }

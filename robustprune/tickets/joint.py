@@ -1,0 +1,48 @@
+"""Layers or filters, whichever costs less: of two tickets that cost alike, the one that a criterion prefers.
+
+Nascimento et al., "Pruning everything, everywhere, all at once" (arXiv:2506.04513), make two candidates in each round,
+one that has lost layers and one that has lost filters, and go on with the one whose representations are more like those
+of the network before (CKA).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from robustprune.data import ImageData
+from robustprune.pruning import judge_tickets, named_criterion
+from robustprune.runtime.devices import Device
+from robustprune.runtime.work import Work
+from robustprune.tickets.ticket import Ticket
+
+
+def cheaper_cut(
+    before: Ticket,
+    candidates: tuple[Ticket, Ticket],
+    data: ImageData,
+    criterion: str,
+    *,
+    seed: int,
+    device: Device = None,
+    work: Work = Work(),
+    **options: Any,
+) -> Ticket:
+    """Return which of two tickets is worth more by a criterion, as what is left of the network before; else the first.
+
+    Args:
+        before: What both were cut out of.
+        candidates: One without layers, one without filters.
+        data: The image set.
+        criterion: One that scores whole tickets, with its options.
+        seed: Decides its sample.
+        device: Where to compute; by default where the network is.
+        work: Its progress is told of batches.
+        options: The criterion's options.
+    """
+    criterion, options = named_criterion(criterion, options)
+    judge = judge_tickets(before.network, data, criterion, seed=seed, device=device, work=work, **options)
+    layers, filters = (judge(each.network) for each in candidates)
+    chosen = candidates[int(filters > layers)]
+    worth = len(candidates[0].plan.removed) - len(before.plan.removed)
+    chosen.plan = chosen.plan.model_copy(update={"decided_by": criterion, "blocks_worth": worth})
+    return chosen
