@@ -130,8 +130,9 @@ def attack_and_check(
     expected_clean_accuracy: float | None = None,
 ) -> AttackResult:
     """Return the result of `attack_once` with the checks that take attacks of their own."""
-    expected = {"expected_clean_accuracy": expected_clean_accuracy}
-    result = attack_once(model, samples, request, previous=previous, work=work, **expected)
+    result = attack_once(
+        model, samples, request, previous=previous, work=work, expected_clean_accuracy=expected_clean_accuracy
+    )
     started = time.perf_counter()
     result = run_further_checks(CheckRunner(attack_once, model, samples, result, request, work))
     return replace(result, seconds=result.seconds + time.perf_counter() - started)
