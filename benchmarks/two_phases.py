@@ -1,6 +1,6 @@
 """AutoAttack in two phases against AutoAttack on all samples: does its interval hold what that finds?
 
-Four networks are attacked by the whole ensemble once: a ResNet20 (width 8) of Fashion-MNIST at 14×14 trained as usual
+Four networks are attacked by the whole ensemble once: a ResNet20 (width 4) of Fashion-MNIST at 14×14 trained as usual
 and adversarially, and a layer and a filter ticket of it. What the second phase does to a sample depends on no other
 sample (the first two draws are attacked in truth, and must come out as the whole ensemble says), so further draws need
 no attack.
@@ -42,12 +42,12 @@ ATTACKED_DRAWS = 2
 
 def networks(data: ImageData) -> dict[str, tuple[nn.Module, float]]:
     """Return name → network and the ε that leaves part of its images robust."""
-    dense = Ticket.from_model(build_model("resnet20", data, seed=0, width=8), data)
+    dense = Ticket.from_model(build_model("resnet20", data, seed=0, width=4), data)
     layers = prune_layers(dense, score_blocks(dense.network, data, "grasp"), blocks=3)
     convolutions = prunable_convolutions(dense.network, find_blocks(dense.network))
     scores = score_filters(dense.network, list(convolutions.values()), data, "l1")
     filters = prune_filters(dense, scores, match=layers, match_by="macs")
-    robust = Ticket.from_model(build_model("resnet20", data, seed=0, width=8), data)
+    robust = Ticket.from_model(build_model("resnet20", data, seed=0, width=4), data)
     train(robust, data, epochs=6, adversarial="pgd", epsilon=0.1, adversarial_steps=3, country=None)
     found = {"adversarially trained": (robust.model(), 0.1)}
     for name, ticket in (("as usual", dense), ("layer ticket", layers), ("filter ticket", filters)):
