@@ -101,7 +101,8 @@ def certify(
         seed: Keys the noise, together with the sample ids.
         sample_ids: (N,) integers that say which image is which; 0…N−1 by default.
         batch_size: Copies per forward pass. Does not change the outcome beyond rounding.
-        device: Where to compute; by default where the network's weights are.
+        device: Where to compute: ``cpu``, ``cuda``, ``cuda:1``, … or ``auto``, the fastest there is; by default where
+            the network's weights are. The network itself stays where it is.
         work: Processes share the images; its folder keeps votes, which an interrupted call goes on from.
         fields: Fields of `Certify`, in place of those of the request.
 

@@ -33,6 +33,7 @@ WORDS = {
         "attacks",
         "blocks",
         "certify",
+        "decide_by",
         "search",
         "searches",
         "columns",
