@@ -49,7 +49,7 @@ def replace_linear(
         merge: Make maps part of layers; else each is a layer of its own.
         seed: Decides the sample.
         device: Where to compute: ``cpu``, ``cuda``, ``cuda:1``, … or ``auto``, the fastest there is; by default where
-            the network's weights are.
+            the network's weights are. The network itself stays where it is.
         work: Its progress is told of batches.
 
     Raises:

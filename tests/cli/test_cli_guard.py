@@ -34,6 +34,7 @@ WORDS = {
         "blocks",
         "certify",
         "decide_by",
+        "replace",
         "search",
         "searches",
         "columns",
