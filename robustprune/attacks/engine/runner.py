@@ -134,7 +134,9 @@ def attack_and_check(
         model, samples, request, previous=previous, work=work, expected_clean_accuracy=expected_clean_accuracy
     )
     started = time.perf_counter()
-    result = run_further_checks(CheckRunner(attack_once, model, samples, result, request, work))
+    # A minimum-norm attack without a budget has that of the whole box.
+    checked = request.model_copy(update={"epsilon": result.epsilon})
+    result = run_further_checks(CheckRunner(attack_once, model, samples, result, checked, work))
     return replace(result, seconds=result.seconds + time.perf_counter() - started)
 
 
