@@ -132,7 +132,6 @@ def _describe(ticket: Ticket, asked: Pruning) -> dict[str, Any]:
         "criterion": plan.criterion,
         "blocks": asked.blocks,
         "removed": list(plan.removed),
-        "replaced": {place: each.model_dump(mode="json") for place, each in plan.replaced.items()},
         "eligible": list(plan.eligible),
         "scores": ticket.scores,
         "match_gap": plan.match.gap if plan.match else None,
@@ -147,6 +146,7 @@ def _describe(ticket: Ticket, asked: Pruning) -> dict[str, Any]:
         }
     if plan.method == "layer":
         found |= {name: getattr(plan, name) for name in ("unit", "budget", "search", "objective")}
+        found["replaced"] = {place: each.model_dump(mode="json") for place, each in plan.replaced.items()}
     if asked.method in ("layer", "joint"):
         found |= {"rounds": len(asked.schedule) or 1, "decided_by": plan.decided_by}
     if ticket.masks:

@@ -41,7 +41,7 @@ def test_five_blocks_of_twelve(run: Run) -> None:
     found = run(*arguments, "--blocks", "5", "--out", "t.pt", "--json").json
     assert found.keys() == {
         *("method", "criterion", "blocks", "removed", "eligible", "scores", "before", "after", "match_gap"),
-        *("seconds", "out"),
+        *("seconds", "out", "unit", "budget", "search", "objective", "replaced", "rounds", "decided_by"),
     }
     assert (found["method"], found["criterion"], found["blocks"]) == ("layer", "grasp", 5)
     assert len(found["removed"]) == 5
