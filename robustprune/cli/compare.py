@@ -36,7 +36,7 @@ tolerance_option = list_option(
     help="Tolerance ξ in percentage points, of all metrics or of one kind: auroc=3. std: the standard deviation of "
     "dense "
     "over its seeds.  [default: 1 for accuracy and ece, 2 for robust_accuracy, certified_accuracy, "
-    "corruption_accuracy, shift_accuracy and auroc, 0 for nll, brier and certified_radius]",
+    "corruption_accuracy, shift_accuracy and auroc, 0 for nll, brier, median_distance and certified_radius]",
 )
 
 

@@ -14,6 +14,7 @@ from robustprune.cli.options import (
     DataOptions,
     NetworkOptions,
     Setup,
+    decide_by_option,
     eligibility_option,
     gathered,
     given_criteria,
@@ -100,12 +101,7 @@ ticket_options = gathered(
         "share of "
         "each convolution (filter-uniform); in each round blocks or filters, whichever costs less (joint).",
     ),
-    click.option(
-        "--decide-by",
-        metavar="NAME",
-        help="joint: criterion of whole tickets that chooses between blocks and filters, such as naswot or jacobian.  "
-        "[default: cka]",
-    ),
+    decide_by_option,
     click.option(
         "--match-by",
         type=click.Choice(["filters", "macs", "params"]),

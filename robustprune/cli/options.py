@@ -295,6 +295,14 @@ UNIT_HELP = (
 UNIT = click.Choice(["block", "attention", "mlp"])
 
 
+decide_by_option = click.option(
+    "--decide-by",
+    metavar="NAME",
+    help="joint: criterion of whole tickets that chooses between blocks and filters, such as naswot or jacobian.  "
+    "[default: cka]",
+)
+
+
 resume_option = click.option(
     "--resume", is_flag=True, help="Continue an interrupted call with the same --out, if there is one."
 )

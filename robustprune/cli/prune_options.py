@@ -13,6 +13,7 @@ from robustprune.cli.options import (
     ELIGIBILITY_HELP,
     UNIT,
     UNIT_HELP,
+    decide_by_option,
     gathered,
     given_names,
     list_option,
@@ -190,12 +191,7 @@ prune_options = gathered(
         help="filter: what is matched to the --match ticket: the number of filters, as in the paper, MACs or "
         "parameters; joint: what filters are matched in to the blocks of a round.  [default: filters]",
     ),
-    click.option(
-        "--decide-by",
-        metavar="NAME",
-        help="joint: criterion of whole tickets that chooses between blocks and filters, such as naswot or jacobian.  "
-        "[default: cka]",
-    ),
+    decide_by_option,
     click.option(
         "--sparsity",
         type=click.FloatRange(0, 1, min_open=True, max_open=True),

@@ -13,6 +13,7 @@ from robustprune.data import AnyData, ImageData, as_data
 from robustprune.errors import PruningError
 from robustprune.models import Architecture, for_images, placed
 from robustprune.pruning.blocks import Block, Unit, find_blocks, removable_blocks
+from robustprune.pruning.criteria import Criterion
 from robustprune.pruning.criteria.by_name import make_criterion, named_criterion
 from robustprune.pruning.scoring import origin, scoring, settled
 from robustprune.pruning.subsets import Subset
@@ -38,14 +39,22 @@ def judge_tickets(
     criterion, options = named_criterion(criterion, options)
     chosen = make_criterion(criterion, **options)
     model = placed(for_images(model, data), device)
-    with scoring(model, criterion):
-        score = settled(chosen, criterion, model, data, seed, work).ticket_scores(model, data, seed)
+    _, score = _settled_score(chosen, criterion, model, data, seed, work)
 
     def judge(left: nn.Module) -> float:
         with scoring(model, criterion):
             return float(score(placed(left, device)))
 
     return judge
+
+
+def _settled_score(
+    chosen: Criterion, name: str, model: nn.Module, data: ImageData, seed: int, work: Work
+) -> tuple[Criterion, Callable[[nn.Module], float]]:
+    """Return a criterion with the batch size that it takes of a network, and what scores tickets of that by it."""
+    with scoring(model, name):
+        chosen = settled(chosen, name, model, data, seed, work)
+        return chosen, chosen.ticket_scores(model, data, seed)
 
 
 class TicketScores:
@@ -143,7 +152,5 @@ def score_tickets(
     data = as_data(data, "train")
     model = placed(for_images(model, data), device)
     blocks = removable_blocks(find_blocks(model, unit=unit))
-    with scoring(model, criterion):
-        chosen = settled(chosen, criterion, model, data, seed, work)
-        score = chosen.ticket_scores(model, data, seed)
+    chosen, score = _settled_score(chosen, criterion, model, data, seed, work)
     return TicketScores(model, score, blocks, **origin(model, data, chosen, criterion, seed))
