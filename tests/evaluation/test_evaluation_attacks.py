@@ -13,6 +13,7 @@ import torch
 from support import TINY, Run, check_failure
 
 from robustprune.attacks import AttackProblem, clear_states, run_attack
+from robustprune.attacks.engine.full_checks import FEW_PROBED
 from robustprune.attacks.requests import Attacks
 from robustprune.cli.attack_options import accuracy_table
 from robustprune.data import ImageData
@@ -134,9 +135,13 @@ def test_what_is_finished_is_not_attacked_again(
     assert len(list(states.iterdir())) == 8
     asked: list[int] = []
     ask = AttackProblem.ask
-    monkeypatch.setattr(AttackProblem, "ask", lambda *args, **more: (asked.append(1), ask(*args, **more))[1])
+    monkeypatch.setattr(
+        AttackProblem,
+        "ask",
+        lambda problem, *args, **more: (asked.append(len(problem.labels)), ask(problem, *args, **more))[1],
+    )
     again = evaluate(ticket, digits, attacks=attacks, limit=30, work=work)
-    assert asked == []
+    assert set(asked) <= {FEW_PROBED}  # a check, which is made anew
     for field in ("name", "epsilon", "robust_accuracy", "parts", "options", "gradient_evaluations"):
         assert [getattr(entry, field) for entry in again.attacks] == [getattr(entry, field) for entry in whole.attacks]
     assert whole.samples is not None
