@@ -9,12 +9,12 @@ from __future__ import annotations
 import math
 
 import torch
-from torch import Tensor
 
 from robustprune.attacks.engine.problem import AttackProblem
+from robustprune.attacks.minimum_norm_steps import annealed, starting_points
 from robustprune.attacks.norms import over_samples
 from robustprune.attacks.registry import for_norms, minimum_norm
-from robustprune.attacks.requests import at_least_one
+from robustprune.attacks.requests import at_least_one, between_zero_and_one
 from robustprune.errors import AttackError
 
 FIRST_STEP, LAST_STEP = 1.0, 0.01
@@ -46,25 +46,3 @@ def attack(problem: AttackProblem, *, steps: int = 100, gamma: float = 0.05, ini
         moved = points - images + annealed(FIRST_STEP, LAST_STEP, step, steps) * problem.steepest(found.gradients)
         points = problem.project(images + over_samples(radii, images) * problem.steepest(moved), rows)
     problem.ask(rows, points, gradient=False)
-
-
-def between_zero_and_one(name: str, value: float) -> None:
-    """Raise an `AttackError` that names a share which is none."""
-    if not 0 < value < 1:
-        raise AttackError(f"{name} must lie between 0 and 1, got {value!r}")
-
-
-def starting_points(problem: AttackProblem) -> Tensor:
-    """Return the images (N, …), or, in further restarts, points at random within half the distance found so far."""
-    # The first restart draws nothing, but further ones do: they would not repeat it.
-    problem.has_drawn = True
-    if problem.restart == 0:
-        return problem.images
-    rows, points = problem.rows, problem.random_start()
-    points[rows] = problem.shorten(rows, points[rows], problem.distances[rows] / 2)
-    return points
-
-
-def annealed(first: float, last: float, step: int, steps: int) -> float:
-    """Return a value that falls along half a cosine, from ``first`` at step 0 almost to ``last`` at the last one."""
-    return last + (first - last) * (1 + math.cos(math.pi * step / steps)) / 2

@@ -18,11 +18,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from robustprune.attacks.ddn import annealed, between_zero_and_one, starting_points
 from robustprune.attacks.engine.problem import AttackProblem
+from robustprune.attacks.minimum_norm_steps import annealed, starting_points
 from robustprune.attacks.norms import get_norm, released
 from robustprune.attacks.registry import for_norms, minimum_norm
-from robustprune.attacks.requests import at_least_one
+from robustprune.attacks.requests import at_least_one, between_zero_and_one
 from robustprune.errors import AttackError
 
 LAST_GAMMA = 0.001

@@ -93,6 +93,12 @@ def at_least_one(name: str, value: Any) -> int:
     return int(value)
 
 
+def between_zero_and_one(name: str, value: float) -> None:
+    """Raise an `AttackError` that names a share which is none."""
+    if not 0 < value < 1:
+        raise AttackError(f"{name} must lie between 0 and 1, got {value!r}")
+
+
 Epsilons = Annotated[tuple[Epsilon, ...], BeforeValidator(as_list)]
 LinfEpsilons = Annotated[tuple[LinfEpsilon, ...], BeforeValidator(as_list)]
 

@@ -13,8 +13,8 @@ import math
 import torch
 from torch import Tensor
 
-from robustprune.attacks.ddn import annealed, starting_points
 from robustprune.attacks.engine.problem import AttackProblem
+from robustprune.attacks.minimum_norm_steps import annealed, starting_points
 from robustprune.attacks.norms import get_norm, over_samples
 from robustprune.attacks.registry import for_norms, minimum_norm
 from robustprune.attacks.requests import at_least_one
