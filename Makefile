@@ -23,7 +23,7 @@ test-avx2: .venv/.ready
 
 # In the order of collection, so that what takes longest can be named first.
 test-slow: .venv/.ready
-	$(BIN)/python -m $(PYTEST) --no-loadscope-reorder --durations=20 -m slow $(TESTS)
+	$(BIN)/python -m $(PYTEST) --no-loadscope-reorder --durations=60 -m slow $(TESTS)
 
 # The wheel where nothing is installed but what it brings, and tests that need no more; then the extras that hold nothing
 # back, at their newest. Torch comes out of .venv, in links; with a PYTHON that .venv does not have, out of the index.

@@ -27,6 +27,9 @@ from robustprune.tickets.finding import check_possible
 from robustprune.tickets.requests import Pruning
 from robustprune.tickets.rewinding import parse_rewind_point
 
+_NAMED = 4
+"""A comparison of more groups is called by how many they are."""
+
 
 def plan_runs(
     runs: Sequence[RunSettings], data: ImageData | None = None, until: Until | None = None
@@ -283,7 +286,8 @@ def _comparisons(evaluated: Sequence[tuple[RunSettings, str]]) -> Iterator[Stage
     for groups, title in zip(compared.values(), titles, strict=True):
         needs = {role: address for own in groups.values() for role, address in own.items()}
         inputs = {"groups": {name: list(own) for name, own in groups.items()}, "threads": 1, **defaults(compare)}
-        label = " and ".join(groups) + (f" ({title})" if title else "")
+        named = " and ".join(groups) if len(groups) <= _NAMED else f"dense and {len(groups) - 1} others"
+        label = named + (f" ({title})" if title else "")
         yield Stage("compare", inputs, needs, {"device": "cpu", "title": title}, label)
 
 

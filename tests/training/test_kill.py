@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+from support import TINY
 
 EPOCHS = 12
 KILLS = 10
@@ -17,7 +18,7 @@ KILLS = 10
 
 def command(out: Path, *more: str) -> list[str]:
     options = ["--dataset", "digits", "--epochs", str(EPOCHS), "--threads", "1", "--seed", "3", "--no-energy", "--json"]
-    return [sys.executable, "-m", "robustprune", "train", "--model", "resnet20", *options, "--out", str(out), *more]
+    return [sys.executable, "-m", "robustprune", "train", *TINY, *options, "--out", str(out), *more]
 
 
 def run(out: Path, *more: str) -> dict[str, object]:
