@@ -23,7 +23,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from robustprune.attacks import AttackResult, run_attack
+from robustprune.attacks import Attack, AttackResult, run_attack
 from robustprune.attacks.engine.two_phases import draw_survivors
 from robustprune.data import ImageData, load_data, stratified_indices
 from robustprune.metrics import wilson_interval
@@ -62,7 +62,7 @@ def hold(model: nn.Module, images: Tensor, labels: Tensor, draws: int, sample: i
     survivors = (~first.broken).nonzero()[:, 0]
     ids, held = list(range(len(labels))), 0
     for seed in range(draws):
-        chosen = draw_survivors(survivors, ids, sample, seed)
+        chosen = draw_survivors(survivors, ids, sample, Attack("autoattack", seed=seed, **how))
         broken = int(whole.broken[chosen].sum())
         if seed < ATTACKED_DRAWS:
             check(whole, model, images, labels, chosen, how)

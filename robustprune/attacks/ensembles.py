@@ -11,6 +11,7 @@ from robustprune.attacks.engine.problem import AttackProblem
 from robustprune.attacks.fab import attack as fab_attack
 from robustprune.attacks.pgd import attack as pgd_attack
 from robustprune.attacks.registry import AttackFunction, for_norms, in_two_phases, read_part
+from robustprune.attacks.requests import at_least_one
 from robustprune.attacks.square import attack as square_attack
 from robustprune.errors import AttackError
 from robustprune.registry import suggest
@@ -97,12 +98,20 @@ def _run(problem: AttackProblem, attacks: str, parts: _Parts) -> None:
 
     ``apgd-t[3:]`` leaves out the first three of the classes that it aims at, ``apgd-t[:3]`` all others.
     """
-    for text in attacks.split("+"):
-        name, first, last = read_part(text)
+    if not isinstance(attacks, str):
+        raise AttackError(f"attacks must be names of parts joined by a plus, got {attacks!r}")
+    asked = [read_part(text) for text in attacks.split("+")]
+    names = [name for name, _, _ in asked]
+    for name, first, last in asked:
         if name not in parts:
             raise AttackError(f"no part {name!r}.{suggest(name, parts)} Known: {'+'.join(parts)}.")
+        if names.count(name) > 1:  # its second run would draw what the first drew
+            raise AttackError(f"{name!r} is named twice in {attacks!r}; name each part once")
+        if last is not None and last <= first:
+            raise AttackError(f"'{name}[{first}:{last}]' aims at no class; [:3] are the three likeliest")
+    for name, first, last in asked:
         attack, options = parts[name]
-        if first or last:
-            most = min(int(options.get("target_classes", TARGETS)), last or TARGETS)
-            options = {**options, "target_classes": most, "first_class": first}
+        if first or last is not None:
+            most = at_least_one("target_classes", options.get("target_classes", TARGETS))
+            options = {**options, "target_classes": most if last is None else min(most, last), "first_class": first}
         problem.run_stage(name, attack, **options)

@@ -209,14 +209,14 @@ def _most_queries(options: dict[str, Any]) -> int:
         total = 0
         for name, first, last in map(read_part, parts.split("+")):
             own = attack_options(name) if name in ATTACKS.builtin else {}
-            own |= {each: given[each] for each in own.keys() & given.keys()}
+            own |= {each: given[each] for each in own.keys() & given.keys() if isinstance(given[each], int)}
             if first or last:
                 own["target_classes"] = max(min(own["target_classes"], last or own["target_classes"]) - first, 0)
             total += _most_queries(own)
         return total
     steps, targets = options.get("steps", options.get("queries")), options.get("target_classes", 1)
     # A gradient per step and a last look; for an attack without steps, a guess of two queries.
-    return (steps * targets if isinstance(steps, int) else 1) + 1
+    return (steps * targets if isinstance(steps, int) and isinstance(targets, int) else 1) + 1
 
 
 def neighbours(request: Attack) -> int:

@@ -83,7 +83,7 @@ def run_attack(
     check_norm(get_attack(request.name), request.name, request.norm)
     options = expand_options(request.name, request.options)
     model, samples = placed(as_network(model), device), check_samples(images, labels, sample_ids, targets)
-    size = sample_size(request.name, options, len(samples))
+    size = sample_size(request, options, len(samples))
     expected = {"expected_clean_accuracy": expected_clean_accuracy}
 
     def attack_part(own: Samples, asked: Attack, before: AttackResult | None) -> AttackResult:

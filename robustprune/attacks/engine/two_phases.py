@@ -1,7 +1,9 @@
 """An ensemble in two phases: parts that break nearly everything attack all samples, the others some of the survivors.
 
 What a part does to a sample depends on no other sample. So the second phase breaks a sampled survivor exactly where the
-whole ensemble on all samples does, and its count among all survivors has a hypergeometric sampling distribution.
+whole ensemble on all samples does, and its count among all survivors has a hypergeometric sampling distribution. Each
+attack and each budget draws anew: what a smaller budget drew and did not break is tougher than other survivors, and no
+random sample of them.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from robustprune.attacks.engine.attack_result import AttackResult, Check, Sample
 from robustprune.attacks.engine.checks import check_sample_size
 from robustprune.attacks.engine.joint_results import as_one
 from robustprune.attacks.engine.samples import Samples
-from robustprune.attacks.registry import get_attack
+from robustprune.attacks.registry import attack_options, get_attack
 from robustprune.attacks.requests import Attack, at_least_one
 from robustprune.errors import AttackError
 from robustprune.metrics.sampling import count_interval
@@ -30,19 +32,28 @@ USUAL_SAMPLE = 400
 _OF_EACH_SAMPLE = ("adversarial", "broken", "adversarial_predictions", "perturbation_norms")
 
 
-def sample_size(name: str, options: Mapping[str, Any], n: int) -> int | None:
+def sample_size(request: Attack, options: Mapping[str, Any], n: int) -> int | None:
     """Return how many survivors the second phase of an attack is to see; None where it has none, or is to see all.
 
     Raises:
-        AttackError: It is no count.
+        AttackError: It is no count, or what is asked for cannot be done in two phases.
     """
+    name = request.name
     size = options.get("sample") if hasattr(get_attack(name), "phases") else "all"
     if size == "all":
         return None
+    has_own_parts = options["attacks"] != attack_options(name)["attacks"]
     if size == "auto":
-        return USUAL_SAMPLE if n > MANY_SAMPLES else None
+        return USUAL_SAMPLE if n > MANY_SAMPLES and not has_own_parts and request.eot == 1 else None
     if isinstance(size, str):
         raise AttackError(f"sample must be a number of survivors, 'all' or 'auto', got {size!r}")
+    if has_own_parts:
+        raise AttackError("the two phases have parts of their own: give either sample or attacks")
+    if request.eot > 1:
+        raise AttackError(
+            "a network that draws at random answers otherwise where other samples are beside a survivor, so a sample "
+            "of them says nothing of the others: leave eot at 1, or sample at 'all'"
+        )
     return at_least_one("sample", size)
 
 
@@ -59,7 +70,7 @@ def attack_in_two_phases(
         attack: Runs a request on samples, on top of an earlier result.
         samples: All of them.
         request: What is asked for; its attack has ``phases``.
-        size: How many survivors the second phase attacks, drawn by the seed.
+        size: How many survivors the second phase attacks, drawn at random.
         previous: Of an earlier attack on all samples.
     """
 
@@ -69,7 +80,7 @@ def attack_in_two_phases(
 
     first = attack(samples, phase(0), previous)
     survivors = (~first.broken).nonzero()[:, 0]
-    chosen = draw_survivors(survivors, samples.ids, size, request.seed)
+    chosen = draw_survivors(survivors, samples.ids, size, request)
     if not len(chosen):
         return _with_account(
             first, SampledPhase(0, 0, 0, (first.robust_accuracy,) * 2, _passes(first)), request.name, size
@@ -86,9 +97,10 @@ def attack_in_two_phases(
     return _with_account(_merge(first, second, chosen), account, request.name, size)
 
 
-def draw_survivors(survivors: Tensor, ids: list[int], size: int, seed: int) -> Tensor:
+def draw_survivors(survivors: Tensor, ids: list[int], size: int, request: Attack) -> Tensor:
     """Return the places (m,) of at most ``size`` survivors, rising: those whose ids draw the lowest numbers."""
-    drawn = sorted(survivors.tolist(), key=lambda place: derive_seed(seed, "second phase", ids[place]))
+    what = (request.seed, "second phase", request.label, request.norm, str(request.epsilon))
+    drawn = sorted(survivors.tolist(), key=lambda place: derive_seed(*what, ids[place]))
     return torch.tensor(sorted(drawn[:size]), dtype=torch.long)
 
 
