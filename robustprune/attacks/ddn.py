@@ -6,16 +6,13 @@ the sphere whose radius falls by the factor 1 − γ where the last point was mi
 
 from __future__ import annotations
 
-import math
-
 import torch
 
 from robustprune.attacks.engine.problem import AttackProblem
 from robustprune.attacks.minimum_norm_steps import annealed, starting_points
 from robustprune.attacks.norms import over_samples
 from robustprune.attacks.registry import for_norms, minimum_norm
-from robustprune.attacks.requests import at_least_one, between_zero_and_one
-from robustprune.errors import AttackError
+from robustprune.attacks.requests import above_zero, at_least_one, between_zero_and_one
 
 FIRST_STEP, LAST_STEP = 1.0, 0.01
 
@@ -26,14 +23,11 @@ def attack(problem: AttackProblem, *, steps: int = 100, gamma: float = 0.05, ini
     """Find the nearest misclassified points in L2, on spheres that shrink where they hold one and grow elsewhere.
 
     The first restart begins at the image, further ones at random within half the distance found. The step falls from
-    1 to 0.01 along a cosine.
+    1 to 0.01 along a cosine. The radius of the first sphere is ``init_norm``.
     """
     at_least_one("steps", steps)
     between_zero_and_one("gamma", gamma)
-    if not 0 < init_norm < math.inf:
-        raise AttackError(
-            f"init_norm, the radius of the first sphere, must be a finite number above 0, got {init_norm!r}"
-        )
+    above_zero("init_norm", init_norm)
     rows = problem.rows
     if len(rows) == 0:
         return

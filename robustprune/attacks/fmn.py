@@ -22,7 +22,7 @@ from robustprune.attacks.engine.problem import AttackProblem
 from robustprune.attacks.minimum_norm_steps import annealed, starting_points
 from robustprune.attacks.norms import get_norm, released
 from robustprune.attacks.registry import for_norms, minimum_norm
-from robustprune.attacks.requests import at_least_one, between_zero_and_one
+from robustprune.attacks.requests import above_zero, at_least_one, between_zero_and_one
 from robustprune.errors import AttackError
 
 LAST_GAMMA = 0.001
@@ -46,10 +46,12 @@ def attack(
     """
     at_least_one("steps", steps)
     between_zero_and_one("gamma", gamma)
+    above_zero("max_stepsize", max_stepsize)
     last = LAST_STEP_SHARE * max_stepsize if min_stepsize is None else min_stepsize
-    if not 0 < last <= max_stepsize:
+    above_zero("min_stepsize", last)
+    if last > max_stepsize:
         raise AttackError(
-            f"the step falls from max_stepsize to min_stepsize, both above 0, got {max_stepsize!r} and {min_stepsize!r}"
+            f"the step falls from max_stepsize to min_stepsize, got {max_stepsize!r} and {min_stepsize!r}"
         )
     rows = problem.rows
     if len(rows) == 0:

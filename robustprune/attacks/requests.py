@@ -49,7 +49,7 @@ def parse_step_size(value: float | str | Fraction) -> float:
 
 
 def _number(name: str, value: float | str | Fraction) -> float:
-    if isinstance(value, Real) and not isinstance(value, bool):
+    if _is_number(value):
         return float(value)
     if isinstance(value, str):
         numerator, slash, denominator = value.partition("/")
@@ -93,10 +93,20 @@ def at_least_one(name: str, value: Any) -> int:
     return int(value)
 
 
-def between_zero_and_one(name: str, value: float) -> None:
+def above_zero(name: str, value: Any) -> None:
+    """Raise an `AttackError` that names a length or a factor which is none."""
+    if not _is_number(value) or not 0 < value < math.inf:
+        raise AttackError(f"{name} must be a finite number above 0, got {value!r}")
+
+
+def between_zero_and_one(name: str, value: Any) -> None:
     """Raise an `AttackError` that names a share which is none."""
-    if not 0 < value < 1:
+    if not _is_number(value) or not 0 < value < 1:
         raise AttackError(f"{name} must lie between 0 and 1, got {value!r}")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)
 
 
 Epsilons = Annotated[tuple[Epsilon, ...], BeforeValidator(as_list)]

@@ -8,8 +8,6 @@ misclassified, and falls where not.
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 
@@ -17,8 +15,7 @@ from robustprune.attacks.engine.problem import AttackProblem
 from robustprune.attacks.minimum_norm_steps import annealed, starting_points
 from robustprune.attacks.norms import get_norm, over_samples
 from robustprune.attacks.registry import for_norms, minimum_norm
-from robustprune.attacks.requests import at_least_one
-from robustprune.errors import AttackError
+from robustprune.attacks.requests import above_zero, at_least_one
 
 
 @minimum_norm
@@ -40,8 +37,7 @@ def attack(
     at_least_one("steps", steps)
     values = {"max_stepsize": max_stepsize, "sigma": sigma, "threshold": threshold, "threshold_step": threshold_step}
     for name, value in values.items():
-        if not 0 < value < math.inf:
-            raise AttackError(f"{name} must be a finite number above 0, got {value!r}")
+        above_zero(name, value)
     rows = problem.rows
     if len(rows) == 0:
         return

@@ -19,7 +19,7 @@ from torch import Generator, Tensor
 
 from robustprune.attacks.engine.problem import AttackProblem
 from robustprune.attacks.registry import for_norms
-from robustprune.attacks.requests import at_least_one
+from robustprune.attacks.requests import above_zero, at_least_one
 from robustprune.errors import AttackError
 from robustprune.runtime.randomness import seeded_generator
 
@@ -45,7 +45,8 @@ def attack(problem: AttackProblem, *, queries: int = 5000, first_share: float = 
     falls over the queries as it would over 10,000, instead of as after so many of these.
     """
     at_least_one("queries", queries)
-    if not 0 < first_share <= 1:
+    above_zero("first_share", first_share)
+    if first_share > 1:
         raise AttackError(f"first_share must be above 0 and at most 1, got {first_share!r}")
     pixels = math.prod(_as_maps(problem.images).shape[2:])
     moments = (query * 10_000 // queries if rescale else query for query in range(queries))

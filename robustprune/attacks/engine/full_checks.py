@@ -151,7 +151,8 @@ def _loss_of(request: Attack) -> Any:
 def check_monotone(runner: CheckRunner) -> Check:
     """Half the budget cannot do more harm than the whole, beyond what chance does."""
     result = runner.result
-    half = runner.attack(runner.request.name, epsilon=result.epsilon / 2, **runner.request.options)
+    epsilon = result.epsilon // 2 if result.norm == "l0" else result.epsilon / 2  # one in L0 is a whole number
+    half = runner.attack(runner.request.name, epsilon=epsilon, **runner.request.options)
     share = result.robust_accuracy
     noise = 1.96 * math.sqrt(max(share * (1 - share), 1 / result.n) / result.n)
     detail = f"robust accuracy is {half.robust_accuracy:.4f} at half of epsilon and {share:.4f} at the whole"
