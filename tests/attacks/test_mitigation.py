@@ -5,7 +5,7 @@ import torch
 from test_attack_checks import Before, Scaled
 from test_attack_defects import AlwaysDrops
 
-from robustprune.attacks import run_attack, security_curve, union_attack
+from robustprune.attacks import Attack, run_attack, security_curve, union_attack
 from robustprune.attacks.engine import mitigation
 
 N, QUERIES, DRAWS = 40, 300, 4
@@ -99,6 +99,13 @@ def test_what_has_no_remedy_stays_in_doubt(network, attacked):
     result = run_attack(coupled, *attacked, mitigate=True, **SETTINGS)
     assert not result.valid
     assert result.mitigated is None or not result.mitigated.valid
+
+
+def test_a_remedy_says_that_it_attacks_all_survivors():
+    doubted = Attack("autoattack:sample=4,queries=9", epsilon=0.1)
+    remedies = [remedy.attack(doubted) for remedy in mitigation.REMEDIES if "convergence" in remedy.answers]
+    assert [each.label for each in remedies] == ["autoattack:queries=9,steps=200"]
+    assert "sample" not in remedies[0].options
 
 
 def test_a_larger_budget_keeps_what_a_smaller_one_was_mitigated_to(network, attacked):

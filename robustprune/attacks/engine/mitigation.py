@@ -94,6 +94,8 @@ def _run(runner: CheckRunner, asked: Attack, previous: AttackResult | None) -> A
 def _labelled(request: Attack, name: str, options: dict[str, object], **fields: object) -> Attack:
     """Return an attack with the budget and the draws of a request, called by its name with all that is its own."""
     shared = request.model_dump(include=SHARED)
+    if hasattr(get_attack(name), "phases"):  # remedies attack all that is left, in one phase
+        options = {key: value for key, value in options.items() if key != "sample"}
     label = with_options(name, {**options, **fields})
     return Attack(name, label=label, options=options, **{**shared, **fields})
 
