@@ -111,9 +111,8 @@ class Forecast:
         gradients = sum(_steps(own) for own in attacks.get("options", {}).values())
         attacked = 3.0 * gradients * attacks.get("restarts", 1) * len(attacks.get("epsilons", ()))
         certified = asked.get("certify", {"n": 0, "n0": 0, "limit": None})
-        attacked += (
-            (certified["n"] + certified["n0"]) * (certified["limit"] or self._images(asked)) / self._images(asked)
-        )
+        images = self._images(asked)
+        attacked += (certified["n"] + certified["n0"]) * min(certified["limit"] or images, images) / images
         return float(1 + _corrupted(asked["corruptions"]) + len(asked["shift"]) + ood_sets + fitted + attacked)
 
 

@@ -42,6 +42,7 @@ def test_a_gradient_counts_as_three_images(few_digits: ImageData) -> None:
     assert images(few_digits, shift={"mine": "hash"}) == 50 * 2
     assert images(few_digits, certify={"n": 90, "n0": 9, "limit": None}) == 50 * 100
     assert images(few_digits, certify={"n": 90, "n0": 10, "limit": 10}) == 50 + 10 * 100
+    assert images(few_digits, certify={"n": 90, "n0": 9, "limit": 1000}) == 50 * 100
 
 
 def test_dry_run_for_a_cluster_has_to_be_told_how_large_it_is(run: Run, tmp_path: Path) -> None:
