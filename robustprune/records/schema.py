@@ -259,7 +259,7 @@ class Record(_RecordPart):
     def to_frame(self) -> pandas.DataFrame:
         """Return a tidy table: one row for each number that was measured, with what it was measured under.
 
-        Columns: ``group`` (accuracy, robustness, certification, corruptions, shift, ood, calibration, cost),
+        Columns: ``group`` (accuracy, robustness, distance, certification, corruptions, shift, ood, calibration, cost),
         ``metric``, ``name`` (of the attack, corruption or detector), ``dataset`` (whose images were seen: for ood and
         shift the other set), ``norm`` and ``epsilon`` ([0, 1] pixel units; of certified accuracy the radius),
         ``severity`` (1 to 5; none of means over corruptions), ``value`` as it stands in the record (shares in [0, 1],
