@@ -107,7 +107,8 @@ def certify(
         fields: Fields of `Certify`, in place of those of the request.
 
     Raises:
-        EvaluationError: No σ, images and labels that do not fit each other, or a value that makes no sense.
+        EvaluationError: No σ, images outside [0, 1], images and labels that do not fit each other, or a value that
+            makes no sense.
         ModelError: The model does not run on these images.
     """
     asked = Certify.of({} if request is None else request, **fields)
@@ -117,6 +118,7 @@ def certify(
     truth = to_tensor(labels, "labels").cpu().long()
     if truth.shape != (len(voters.images),):
         raise EvaluationError(f"{len(voters.images)} images need as many labels, got shape {tuple(truth.shape)}")
+    _check_scale(voters.images)
 
     def run(places: Tensor) -> list[Tensor]:
         saved = SavedVotes(len(places), voters.file(places, asked, work))
@@ -162,6 +164,15 @@ def predict_smoothed(
         if is_majority(most.values[:1].numpy(), most.values[1:].numpy(), asked.alpha).all():
             found[place] = int(most.indices[0])
     return found
+
+
+def _check_scale(images: Tensor) -> None:
+    low, high = (float(bound) for bound in to_unit_range(images).aminmax())
+    if not (low >= 0 and high <= 1):  # NaN fails both
+        raise EvaluationError(
+            f"images must lie in [0, 1], where sigma and the radii are measured; these run from {low:g} to {high:g}. "
+            f"Divide by 255 if they are on that scale, and put normalization inside the model"
+        )
 
 
 class _Voters:

@@ -201,6 +201,10 @@ def test_what_makes_no_sense_is_refused() -> None:
         certify(plane, IMAGES, labels[:3], 0.5)
     with pytest.raises(EvaluationError, match="12 images need as many sample ids"):
         certify(plane, IMAGES, labels, 0.5, sample_ids=[1])
+    with pytest.raises(EvaluationError, match=r"must lie in \[0, 1\].* run from .* Divide by 255"):
+        certify(plane, IMAGES * 255, labels, 0.5)
+    with pytest.raises(EvaluationError, match="run from nan"):
+        certify(plane, IMAGES * torch.nan, labels, 0.5)
     with pytest.raises(EvaluationError, match="batch_size must be at least 1"):
         certify(plane, IMAGES, labels, 0.5, batch_size=0)
 
