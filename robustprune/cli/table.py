@@ -88,7 +88,7 @@ def show(name: str | None, as_json: bool) -> None:
                 "tickets",
                 "every set of removable blocks"
                 if spec["tickets"] == "subsets"
-                else "one for each depth profile and seed",
+                else "one for each depth profile and seed, its blocks drawn at random",
             ],
             ["trained", f"{spec['recipe']['epochs']} epochs of {spec['recipe']['name']}"],
             ["images", f"{spec['data']['name']}, {read.facts['images']} to measure on"],

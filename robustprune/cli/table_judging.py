@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from robustprune.tables.ticket_comparison import TicketDifference
     from robustprune.tables.ticket_table import TicketTable
 
+_PICKED = "Blocks of this table are drawn: what is judged is the ticket of the depth profile that a criterion chooses."
+_STANDING = "It stands for all sets of blocks of its profile, which count as its equals."
 _FIGURES = {
     "tau_subsets": "τ, tickets",
     "tau_profiles": "τ, profiles",
@@ -37,8 +39,7 @@ _AGAINST = click.option(
 _BY = click.option(
     "--by",
     type=click.Choice(["size", "profile", "ticket"]),
-    default="profile",
-    help="One candidate per number of removed blocks, per depth profile, or per set of blocks.",
+    help="One candidate per number of removed blocks, per depth profile, or per set of blocks.  [default: profile]",
 )
 
 
@@ -76,13 +77,17 @@ def compare(
     from robustprune.tables.ticket_comparison import REFERENCES, compare_tickets
     from robustprune.tables.ticket_table import load_table
 
+    if by and criteria:
+        raise click.UsageError(
+            "--criterion compares what is picked of each size, and --by groups all tickets; give one of the two"
+        )
     read = load_table(name)
     with terminal.progress_bar() as bar:
         found = compare_tickets(
             read,
             given_names(metrics),
             against=against,
-            by=by,
+            by=by or "profile",
             criteria=given_criteria(criteria),
             tolerance=read_tolerances(tolerance),
             work=Work(progress=bar),
@@ -94,10 +99,11 @@ def compare(
     if as_json:
         terminal.print_json([vars(each) for each in found])
         return
-    _show_differences(f"{read.name}: layer tickets less {REFERENCES[against]}", found)
+    note = f" {_PICKED}" if criteria and read.draws_blocks else ""
+    _show_differences(f"{read.name}: layer tickets less {REFERENCES[against]}", found, note)
 
 
-def _show_differences(title: str, found: Sequence[TicketDifference]) -> None:
+def _show_differences(title: str, found: Sequence[TicketDifference], note: str) -> None:
     from robustprune.comparison.metric import write_difference, write_interval, write_value
 
     terminal.table(
@@ -117,7 +123,7 @@ def _show_differences(title: str, found: Sequence[TicketDifference]) -> None:
             for each in found
         ],
         "Differences with 95 % intervals over seeds and images; of AUROC, ECE, NLL and Brier score, over seeds only. "
-        "Verdicts as of `robustprune compare`, not corrected for the number of rows.",
+        f"Verdicts as of `robustprune compare`, not corrected for the number of rows.{note}",
     )
 
 
@@ -208,13 +214,14 @@ def rank(
 
 
 def _show_ranks(read: TicketTable, ranks: Sequence[CriterionRank], metrics: Sequence[str]) -> None:
+    legend = f"{_RANK_LEGEND} {_PICKED} {_STANDING}" if read.draws_blocks else _RANK_LEGEND
     for metric in metrics:
         own = [each for each in ranks if each.metric == metric]
         terminal.table(
             f"{read.name}, {len(read.seeds)} seeds: {metric}",
             ["criterion", *(f">{text}" for text in _FIGURES.values())],
             [[each.criterion, *(_plus_minus(each.figures.get(name), name) for name in _FIGURES)] for each in own],
-            _RANK_LEGEND if metric == metrics[-1] else "",
+            legend if metric == metrics[-1] else "",
         )
 
 
@@ -286,7 +293,8 @@ _RANK_LEGEND = (
 def predict(name: str, metrics: tuple[str, ...], criteria: tuple[str, ...], as_json: bool) -> None:
     """Split the variance of a metric among tickets, and show how well accuracy and criteria predict it.
 
-    The parts: depth profile (how many blocks each stage keeps), blocks (which ones), seed, and rest.
+    The parts: depth profile (how many blocks each stage keeps), blocks (which ones), seed, and rest. Where a table
+    draws other blocks for each seed, the rest holds what they decide.
     """
     from robustprune.runtime.work import Work
     from robustprune.tables.criterion_rank import score_networks
@@ -317,7 +325,7 @@ def predict(name: str, metrics: tuple[str, ...], criteria: tuple[str, ...], as_j
         ["metric", ">profile", ">blocks", ">seed", ">rest", ">deviation", ">τ of accuracy", ">τ of criteria"],
         rows,
         "Shares are of the variance among layer tickets. τ: Kendall's rank correlation with the metric, among tickets "
-        "of one seed and size.",
+        f"of one seed and size.{' The drawn blocks are part of the rest.' * read.draws_blocks}",
     )
 
 
@@ -325,5 +333,7 @@ def _plus_minus(found: SeedMean | None, figure: str) -> str:
     if found is None:
         return "–"
     digits = 0 if figure.startswith("percentile") else 2
-    half = "" if found.low is None or found.high is None else f" ± {(found.high - found.low) / 2:.{digits}f}"
+    # An end that is cut off at a bound, as of regrets at 0, is nearer than half of the interval.
+    ends = () if found.low is None or found.high is None else (found.mean - found.low, found.high - found.mean)
+    half = f" ± {max(ends):.{digits}f}" if ends else ""
     return f"{found.mean:.{digits}f}{half}".replace("-", "−")

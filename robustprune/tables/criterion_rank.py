@@ -12,6 +12,7 @@ import numpy as np
 
 from robustprune.comparison.verdict import NO_SHARES
 from robustprune.data import load_data
+from robustprune.errors import TableError
 from robustprune.metrics.concordance import kendall, percentile
 from robustprune.metrics.seeds import SeedMean, mean_over_seeds
 from robustprune.models import build_model
@@ -43,6 +44,10 @@ class CriterionRank:
             points of shares and AUROC; ``regret_of_chance``: the same of a ticket picked at random.
             ``percentile``: the share of other tickets of that size that the picked one beats; chance is 50.
             ``percentile_within``: the same among tickets of the same depth profile.
+
+            Where a table draws the blocks of each depth profile, a ticket stands for all sets of its profile: the one
+            of the profile that a criterion chooses is judged, and those of its own profile count as equals.
+            ``tau_profiles`` and ``percentile_within`` are not there. Sizes of one ticket leave nothing to choose.
         by_size: The same, by the number of removed blocks.
         seconds: How long scoring took.
     """
@@ -92,7 +97,7 @@ def rank_criterion(
         options: Those of the criterion.
 
     Raises:
-        TableError: There is no such metric.
+        TableError: There is no such metric, or one ticket of each size alone.
         RobustPruneError: As scoring raises.
     """
     for metric in metrics:
@@ -121,6 +126,9 @@ def pick(table: TicketTable, tickets: Sequence[Subset], scores: Scores) -> Subse
     """Return which of some tickets of one size and seed scores choose.
 
     Of a table with one ticket for each depth profile, it is the one of the profile that they choose.
+
+    Raises:
+        TableError: There is none of that profile.
     """
     spec, size = table.spec, len(tickets[0])
     names = {block.name for block in choose_blocks(spec.blocks, scores, size, spec.eligibility)}
@@ -128,17 +136,26 @@ def pick(table: TicketTable, tickets: Sequence[Subset], scores: Scores) -> Subse
     if chosen in tickets:
         return chosen
     kept = write_profile(kept_profile(spec.blocks, chosen))
-    return next(removed for removed in tickets if table.kept(removed) == kept)
+    for removed in tickets:
+        if table.kept(removed) == kept:
+            return removed
+    raise TableError(f"{table.name} has no ticket that keeps {kept} blocks of each stage for every seed")
 
 
 def judge_scores(
     table: TicketTable, metric: str, scores: Mapping[int, Sequence[Scores]]
 ) -> tuple[dict[str, SeedMean], dict[int, dict[str, SeedMean]]]:
-    """Return what scores, by seed, are worth in a metric: over all sizes, and by the number of blocks removed."""
+    """Return what scores, by seed, are worth in a metric: over all sizes, and by the number of blocks removed.
+
+    Raises:
+        TableError: One ticket of each size alone.
+    """
     judged: _Judged = {}
     for seed, drawn in scores.items():
         judge = _Judge(table, table.goodness(metric, seed), 1 if metric in NO_SHARES else 100)
         judged[seed] = [judge.judge(own) for own in drawn]
+    if not any(own[0]["percentile"] is not None for drawn in judged.values() for own in drawn):
+        raise TableError(f"{table.name} has one ticket of each seed and size, so that there is nothing to choose")
     sizes = sorted({size for drawn in judged.values() for own in drawn for size in own} - {0})
     return _over_seeds(judged, 0), {size: _over_seeds(judged, size) for size in sizes}
 
@@ -174,21 +191,30 @@ class _Judge:
         others = {removed: value for removed, value in truth.items() if removed != picked}
         kept = self.table.kept(picked)
         alike = [value for removed, value in others.items() if self.table.kept(removed) == kept]
-        best, mean = max(truth.values()), float(np.mean(list(truth.values())))
+        every = [truth[removed] for removed in truth for _ in range(self._stands_for(removed))]
+        rest = [truth[removed] for removed in others for _ in range(self._stands_for(removed))]
+        rest += [truth[picked]] * (self._stands_for(picked) - 1)
+        best, is_choice = max(truth.values()), len(truth) > 1
         return {
             "tau_subsets": kendall([_pairs(truth, scores)]),
             "tau_profiles": kendall([self._profile_pairs(truth, scores)]),
-            "regret": self.scale * (best - truth[picked]),
-            "regret_of_chance": self.scale * (best - mean),
-            "percentile": percentile(truth[picked], np.array(list(others.values()))),
+            "regret": self.scale * (best - truth[picked]) if is_choice else None,
+            "regret_of_chance": self.scale * (best - float(np.mean(every))) if is_choice else None,
+            "percentile": percentile(truth[picked], np.array(rest)) if is_choice else None,
             "percentile_within": percentile(truth[picked], np.array(alike)),
         }
+
+    def _stands_for(self, removed: Subset) -> int:
+        """Return for how many sets of blocks a ticket stands: a random choice of blocks is one of those sets."""
+        return self.table.sets[self.table.kept(removed)] if self.table.draws_blocks else 1
 
     def _of_size(self, size: int) -> dict[Subset, float]:
         return {removed: value for removed, value in self.truth.items() if len(removed) == size}
 
     def _profile_pairs(self, truth: Mapping[Subset, float], scores: Scores) -> tuple[Any, Any]:
         """Return the means over tickets that keep as many blocks of each stage, of expected and true values."""
+        if self.table.draws_blocks:  # one ticket is not the mean of its profile
+            return np.array([]), np.array([])
         together: dict[str, list[Subset]] = {}
         for removed in truth:
             together.setdefault(self.table.kept(removed), []).append(removed)

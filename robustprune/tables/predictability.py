@@ -107,7 +107,7 @@ def metric_agreement(table: TicketTable, first: str, second: str) -> SeedMean:
     known = [value for value in found if value is not None]
     if not known:
         raise TableError(f"{first} or {second} of {table.name} is the same for all tickets")
-    return mean_over_seeds(known)
+    return mean_over_seeds(known, bounds=(-1, 1))
 
 
 def predicted_ranks(table: TicketTable, metric: str, scores: Mapping[str, Mapping[int, Sequence[Scores]]]) -> SeedMean:

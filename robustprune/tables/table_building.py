@@ -66,8 +66,13 @@ def retrain(table: TicketTable, removed: Sequence[str], seed: int, folder: Path)
     """
     wanted = tuple(block.name for block in table.spec.blocks if block.name in removed)
     own = [row for row in table.rows if row["seed"] == seed and row["method"] != "filter" and blocks_of(row) == wanted]
+    if seed not in table.seeds:
+        raise TableError(f"{table.name} has no seed {seed}; its seeds are {table.seeds[0]} to {table.seeds[-1]}")
     if not own or len(wanted) < len(set(removed)):
-        raise TableError(f"{table.name} has no ticket of seed {seed} without {', '.join(removed) or 'any block'}")
+        kept = write_profile(kept_profile(table.spec.blocks, wanted))
+        drawn = [row["removed"] for row in table.layer_tickets if (row["seed"], row["kept"]) == (seed, kept)]
+        instead = f"; of {kept}, it has the one without {drawn[0]}" if table.draws_blocks and drawn else ""
+        raise TableError(f"{table.name} has no ticket of seed {seed} without {', '.join(removed)}{instead}")
     shared = table.spec.model_dump(mode="json", include=set(RunSettings.model_fields) - {"pruning", "seed"})
     pruning = Pruning(blocks=list(wanted)) if wanted else Pruning("dense")
     (found,) = run_here("check", [RunSettings(**shared, pruning=pruning, seed=seed)], None, folder, shown_progress())

@@ -76,8 +76,8 @@ def draw_criteria(table: str, ranks: Sequence[CriterionRank], figure_name: str =
         [metric, name, each.mean, *each.ends] for metric, own in shown.items() for name, each in own.items()
     ]
     caption = (
-        f"{table}: the share of other tickets of equal size that the one picked beats, mean over seeds and sizes with "
-        "Student's 95 % interval over seeds. Line: a random choice."
+        f"{table}: the share of other sets of blocks of equal size that the one picked beats, mean over seeds and "
+        "sizes with Student's 95 % interval over seeds. Line: a random choice."
     )
     said = "; ".join(f"{metric}: {name} {mean:.1f}" for metric, name, mean, *_ in rows)
     data = Table(f"Criteria, {table}", ("metric", "criterion", figure_name, "low", "high"), rows)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -97,36 +98,44 @@ def compare_tickets(
 ) -> list[TicketDifference]:
     """Compare the tickets of a table with a reference, over seeds and image by image.
 
-    Of several tickets of one seed, and of several references, the mean counts.
+    Of several tickets of one seed, and of several references, the mean over sets of blocks counts: where a table draws
+    the blocks of each depth profile, a ticket weighs as much as its profile has sets.
 
     Args:
         table: From :func:`robustprune.load_table`.
         metrics: Columns of the table.
         against: ``dense``: the dense network of the seed. ``random``: all layer tickets of the seed that lack as many
             blocks, of which a random choice is one. ``filters``, ``macs``, ``params``: the filter tickets that match
-            in this cost.
+            in this cost; tickets that none matches are left out.
         by: A candidate for each number of removed blocks, for each depth profile, or for each set of blocks.
-        criteria: Compare what these criteria pick, by number of removed blocks, instead of all tickets.
+        criteria: Compare what these criteria pick, by number of removed blocks, instead of all tickets. Where a table
+            draws the blocks of each depth profile, it is the ticket of the profile that they choose; where it has one
+            ticket of a size, that is not compared with ``random``, as there is nothing to choose.
         tolerance: ξ, as for :func:`robustprune.compare`.
         confidence: Of the intervals, and of each of the one-sided tests.
         device: Where criteria compute; by default on the processor.
         work: Its progress is told of networks that are scored.
 
     Raises:
-        TableError: There is no such metric, there are fewer than three seeds, or criteria are to be compared
-            with filter tickets, of which a table has few.
+        TableError: There is no such metric, there are fewer than three seeds, criteria are to be compared with filter
+            tickets, of which a table has few, or sets of blocks of a table that draws other ones for each seed.
         RobustPruneError: As scoring raises.
     """
     for metric in metrics:
         table.check_metric(metric)
     if criteria and against not in ("dense", "random"):
         raise TableError(f"what criteria pick can be compared with dense and random, not with {against}")
+    if by == "ticket" and table.draws_blocks and not criteria:
+        raise TableError(
+            f"{table.name} draws the blocks of each depth profile anew for each seed, and few sets of blocks come with "
+            f"{LEAST_SEEDS} seeds; compare by profile or by size"
+        )
     judge = _Judge(table, read_tolerance(tolerance), confidence)
     found = []
     for name, group in (_picks(table, criteria, device, work) if criteria else _groups(table, by)).items():
         reference = _reference(table, group, against)
-        if len(reference) >= LEAST_SEEDS:
-            own = {seed: group[seed] for seed in reference}
+        if len(reference) >= LEAST_SEEDS and not (criteria and reference == group):
+            own = {seed: _matched(group[seed], rows) for seed, rows in reference.items()}
             found += [judge.judge(name, against, metric, reference, own) for metric in metrics]
     if not found:
         raise TableError(f"{table.name} has fewer than {LEAST_SEEDS} seeds with both tickets and {against}")
@@ -158,7 +167,7 @@ class _Judge:
             metric=metric,
             unit="" if kind in NO_SHARES else POINTS,
             n_seeds=len(own),
-            macs=float(np.mean([row["macs"] / self.table.dense_macs for rows in own.values() for row in rows])),
+            macs=float(np.mean([_mean(self.table, rows, _costs(self.table, rows)) for rows in own.values()])),
             reference=float(np.mean([each.value for each in before])),
             value=float(np.mean([each.value for each in after])),
             difference=estimate.difference,
@@ -207,13 +216,31 @@ def _reference(table: TicketTable, group: _Group, against: Reference) -> _Group:
     return {seed: rows for seed, rows in found.items() if rows}
 
 
+def _matched(rows: Sequence[Row], reference: Sequence[Row]) -> Sequence[Row]:
+    """Return the tickets that filter tickets match, of which not every depth profile has one; all beside others."""
+    profiles = {row["kept"] for row in reference if row["method"] == "filter"}
+    return [row for row in rows if row["kept"] in profiles] if profiles else rows
+
+
 def _value(table: TicketTable, rows: Sequence[Row], metric: str) -> MetricValue:
     """Return the mean of a metric over some networks, and its contributions of each image where the table has them."""
     values = table.values(rows, metric)
     scale = 1.0 if metric in NO_SHARES else SHARE
     outcomes = [np.mean(list(each), axis=0) for row in rows if (each := [*_outcomes(table, row, metric)])]
-    samples = (np.mean(outcomes, axis=0),) if outcomes else ()
-    return MetricValue(scale * float(np.mean(values)), samples, scale)
+    samples = (_mean(table, rows, outcomes),) if outcomes else ()
+    return MetricValue(scale * float(_mean(table, rows, values)), samples, scale)
+
+
+def _mean(table: TicketTable, rows: Sequence[Row], values: Sequence[Any]) -> Any:
+    """Return the mean of values of some networks over the sets of blocks that they stand for."""
+    profiles = Counter(row["kept"] for row in rows)
+    if len(profiles) == 1:
+        return np.mean(values, axis=0)
+    return np.average(values, axis=0, weights=[table.sets[row["kept"]] / profiles[row["kept"]] for row in rows])
+
+
+def _costs(table: TicketTable, rows: Sequence[Row]) -> list[float]:
+    return [row["macs"] / table.dense_macs for row in rows]
 
 
 def _outcomes(table: TicketTable, row: Row, metric: str) -> Iterator[np.ndarray[tuple[int, ...], np.dtype[np.bool_]]]:

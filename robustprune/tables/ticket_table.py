@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
+from math import comb, prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -76,6 +78,11 @@ class TicketTable:
 
         return read_spec(self.facts["spec"], f"the table {self.name}")
 
+    @property
+    def draws_blocks(self) -> bool:
+        """Whether it has one set of blocks of each depth profile and seed, drawn at random, instead of all sets."""
+        return bool(self.facts["spec"].get("tickets") == "profiles")
+
     @cached_property
     def seeds(self) -> list[int]:
         """The seeds of its networks."""
@@ -139,6 +146,24 @@ class TicketTable:
     def _kept(self) -> dict[Subset, str]:
         return {blocks_of(row): row["kept"] for row in self.layer_tickets}
 
+    @cached_property
+    def sets(self) -> dict[str, int]:
+        """How many sets of blocks each depth profile has, whether or not the table has all of them.
+
+        Of each stage the blocks may go that any ticket lacks; read from the rows, it takes no network and no images.
+        """
+        whole = _numbers(next(row["kept"] for row in self.rows if row["method"] == "dense"))
+        removable: list[set[str]] = [set() for _ in whole]
+        lost = {kept: [n - left for n, left in zip(whole, _numbers(kept), strict=True)] for kept in self._kept.values()}
+        for removed, kept in self._kept.items():
+            names = iter(removed)  # in order of execution, and so of stages
+            for own, count in zip(removable, lost[kept], strict=True):
+                own.update(islice(names, count))
+        return {
+            kept: prod(comb(len(own), count) for own, count in zip(removable, counts, strict=True))
+            for kept, counts in lost.items()
+        }
+
     def to_frame(self) -> pandas.DataFrame:
         """Return the rows as a pandas frame, which has to be installed."""
         import pandas
@@ -166,6 +191,10 @@ class TicketTable:
             means = [f"{np.mean([row[name] for row in own]):.4f}" for name in self.metrics[:3]]
             rows.append([method, kept, len(own), *means])
         return html_table(f"{self.name}, {len(self.rows)} networks", columns, rows)
+
+
+def _numbers(kept: str) -> list[int]:
+    return [int(number) for number in kept.split("-")]
 
 
 def blocks_of(row: Row) -> Subset:

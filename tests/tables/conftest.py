@@ -3,33 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Any
 
 import pytest
 
-from robustprune.data import load_data
-from robustprune.models import build_model
-from robustprune.pruning import find_blocks, kept_profile, removable_subsets
+from robustprune.pruning import kept_profile
+from robustprune.tables.table_spec import TableSpec, read_spec
 from robustprune.tables.ticket_table import TicketTable
 
 MakeTable = Callable[..., TicketTable]
 SPEC = {"name": "tiny/digits", "model": "resnet20", "model_options": {"width": 2}, "data": "digits", "seeds": 4}
 
 
+@cache
+def spec_of(seeds: int, **changes: Any) -> TableSpec:
+    return read_spec({**SPEC, "seeds": seeds, **changes}, "tiny")  # which builds a network to find its blocks
+
+
 @pytest.fixture(scope="session")
 def make_table() -> MakeTable:
-    blocks = find_blocks(build_model("resnet20", load_data("digits"), width=2))
-
-    def make(worth: Callable[[int, tuple[str, ...]], Mapping[str, float]], seeds: int = 4) -> TicketTable:
+    def make(worth: Callable[[int, tuple[str, ...]], Mapping[str, Any]], seeds: int = 4, **changes: Any) -> TicketTable:
         rows: list[dict[str, Any]] = []
+        spec = spec_of(seeds, **changes)
         for seed in range(seeds):
-            for removed in removable_subsets(blocks):
+            for removed in ((), *spec.subsets(seed)):
                 cost = 100 - 10 * len(removed)
                 rows.append(
                     {
                         "seed": seed,
                         "method": "layer" if removed else "dense",
-                        "kept": "-".join(map(str, kept_profile(blocks, removed))),
+                        "kept": "-".join(map(str, kept_profile(spec.blocks, removed))),
                         "removed": ", ".join(removed),
                         "match_by": None,
                         **dict.fromkeys(("parameters", "macs", "filters", "training_memory"), cost),
@@ -39,6 +43,7 @@ def make_table() -> MakeTable:
                         **worth(seed, removed),
                     }
                 )
-        return TicketTable(rows, {"name": "tiny/digits", "spec": {**SPEC, "seeds": seeds}, "images": 10})
+        plain = spec.model_dump(mode="json", exclude={"pruning", "seed"})
+        return TicketTable(rows, {"name": "tiny/digits", "spec": plain, "images": 10})
 
     return make

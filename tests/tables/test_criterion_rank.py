@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 from conftest import MakeTable  # type: ignore[attr-defined]
 
+from robustprune.cli.table_judging import _plus_minus
 from robustprune.errors import TableError
+from robustprune.metrics.seeds import mean_over_seeds
 from robustprune.tables.criterion_rank import judge_scores, rank_criterion
 from robustprune.tables.ticket_table import TicketTable
 
@@ -96,6 +98,13 @@ def test_a_criterion_in_a_users_file_is_ranked(table: TicketTable, tmp_path: Pat
     (rank,) = rank_criterion(table, f"{file}:Shallow")
     assert rank.to_dict()["criterion"].endswith("Shallow")
     assert set(rank.by_size) == {1, 2, 3}
+
+
+def test_half_an_interval_is_that_of_one_that_no_bound_cuts_off() -> None:
+    values = [0.0, 0.1, 0.9]
+    (low, high), cut = mean_over_seeds(values).ends, mean_over_seeds(values, bounds=(0, np.inf))
+    assert cut.low == 0 > low
+    assert _plus_minus(cut, "regret") == f"0.33 ± {(high - low) / 2:.2f}"
 
 
 def test_an_unknown_measure_is_named(table: TicketTable) -> None:
