@@ -19,6 +19,7 @@ from robustprune.cli.options import (
     opened,
     resume_option,
     setup_options,
+    was_given,
 )
 from robustprune.cli.paths import Source, Target
 from robustprune.cli.recipe_options import country_options, recipe_options
@@ -114,11 +115,13 @@ def train(
     from robustprune.runtime.process_group import join_process_group
     from robustprune.runtime.work import Work
     from robustprune.tickets.ticket import load_ticket
-    from robustprune.training import train_to_file
+    from robustprune.training import Recipe, train_to_file
 
     device = setup.begin()
-    if teacher is not None and not recipe.distill:
-        recipe = recipe.model_copy(update={"distill": DISTILL_WEIGHT})
+    if teacher is not None and not was_given("distill"):
+        recipe = Recipe.of(recipe, distill=DISTILL_WEIGHT)
+    if teacher is None and was_given("distill_temperature"):
+        raise click.UsageError("--distill-temperature softens what a teacher says; add --distill FILE")
     with join_process_group(device) as processes, terminal.progress_bar() as bar:
         ticket, data = opened(processes, dataset, lambda: open_model(network, dataset, seed=setup.seed))
         ticket = train_to_file(
