@@ -99,8 +99,10 @@ def test_what_cannot_be_asked(asked: dict[str, object], said: str) -> None:
 
 
 def test_what_decides_has_to_score_tickets_and_what_ranks_filters(network: torch.nn.Module) -> None:
-    with pytest.raises(PruningError, match="l1 does not score whole tickets"):
+    with pytest.raises(PruningError, match=r"l1 does not score whole tickets.* or a gradient criterion$"):
         check_possible(network, Pruning(blocks=1, decide_by="l1", **JOINT))
+    with pytest.raises(PruningError, match="ranks are of blocks against each other; name one criterion"):
+        check_possible(network, Pruning(blocks=1, decide_by="snip+cka", **JOINT))
     with pytest.raises(PruningError, match="kl does not score filters"):
         check_possible(network, Pruning(blocks=1, **{**JOINT, "criterion": "kl"}))
 
@@ -126,3 +128,4 @@ def test_the_command_line_goes_jointly(run: Run) -> None:
     assert "true_drop chose what went in each round" in run(*how, *asked).out
     check_failure(run(*how, "--blocks", "1", "--decide-by", "l1"), 1, "l1 does not score whole tickets")
     check_failure(run(*how, "--blocks", "1", "--budget", "macs<=60%"), 2, "belongs to --method layer")
+    check_failure(run(*how, "--blocks", "layer1.1"), 2, "--method joint takes a number of --blocks")
