@@ -115,13 +115,9 @@ def train(
     from robustprune.runtime.process_group import join_process_group
     from robustprune.runtime.work import Work
     from robustprune.tickets.ticket import load_ticket
-    from robustprune.training import Recipe, train_to_file
+    from robustprune.training import train_to_file
 
-    device = setup.begin()
-    if teacher is not None and not was_given("distill"):
-        recipe = Recipe.of(recipe, distill=DISTILL_WEIGHT)
-    if teacher is None and was_given("distill_temperature"):
-        raise click.UsageError("--distill-temperature softens what a teacher says; add --distill FILE")
+    recipe, device = _with_teacher(recipe, teacher), setup.begin()
     with join_process_group(device) as processes, terminal.progress_bar() as bar:
         ticket, data = opened(processes, dataset, lambda: open_model(network, dataset, seed=setup.seed))
         ticket = train_to_file(
@@ -143,6 +139,15 @@ def train(
         terminal.print_json({"out": out, "sha256": ticket.sha256, **figures, **history})
     else:
         _draw(ticket, network.model, out)
+
+
+def _with_teacher(recipe: Recipe, teacher: str | None) -> Recipe:
+    """Return the recipe with the weight of a teacher, where there is one."""
+    from robustprune.training import Recipe
+
+    if teacher is None and was_given("distill_temperature"):
+        raise click.UsageError("--distill-temperature softens what a teacher says; add --distill FILE")
+    return recipe if teacher is None or was_given("distill") else Recipe.of(recipe, distill=DISTILL_WEIGHT)
 
 
 _FIGURES = ("epochs", "seconds", "images_per_second", "energy_kwh", "co2_kg", "country", "energy_method")
