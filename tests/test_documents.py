@@ -93,6 +93,16 @@ def test_words_that_the_glossary_rules_out_do_not_occur() -> None:
     assert not found
 
 
+def test_options_of_criteria_are_those_of_the_page() -> None:
+    table = (DOCS / "criteria.md").read_text().partition("## Options")[2].partition("\n\n**")[0]
+    cells = [row.split("|")[1:3] for row in table.splitlines() if row.startswith("| `")]
+    words = [[re.findall(r"`(\w+)`", cell) for cell in row] for row in cells]
+    named = {option: criteria for options, criteria in words for option in options}
+    taken = {name: set(plugin.options) for name, plugin in CRITERIA.builtin.items()}
+    assert set(named) == set().union(*taken.values())
+    assert all(option in taken[name] for option, criteria in named.items() for name in criteria)
+
+
 def test_every_page_with_python_or_a_session_is_run() -> None:
     with_code = {
         page.relative_to(DOCS if DOCS in page.parents else ROOT) for page in PAGES if blocks_of(page, "python")

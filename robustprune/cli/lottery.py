@@ -106,9 +106,8 @@ ticket_options = gathered(
         "--match-by",
         type=click.Choice(["filters", "macs", "params"]),
         default="filters",
-        help="filter, filter-uniform: what is matched to the layer ticket: the number of filters, as in the paper, "
-        "MACs or "
-        "parameters.",
+        help="filter, filter-uniform, joint: what is matched to the layer ticket: the number of filters, as in the "
+        "paper, MACs or parameters.",
     ),
     click.option(
         "--rounds",

@@ -85,6 +85,8 @@ def _wanted(method: str, criterion: str, **own: Any) -> PruneOptions:
     if "blocks" in given:
         given["blocks"] = _blocks(given["blocks"])
     is_named = isinstance(given.get("blocks"), list)
+    if is_named and kind == "joint":
+        raise click.UsageError("--method joint takes a number of --blocks, which filters may go instead of")
     if is_named and was_given("criterion"):
         raise click.UsageError("--blocks names what goes, and --criterion would choose it; give one of the two")
     asked = Pruning(method, criterion=None if is_named else criterion, **given)
@@ -168,11 +170,11 @@ prune_options = gathered(
     list_option(
         "--blocks",
         metavar="NUMBER or NAME,…",
-        help="layer: number of blocks to remove by the criterion; or names of the blocks, which takes no criterion. "
-        "This method needs it, or --budget.",
+        help="layer, joint: number of blocks to remove by the criterion; layer: or names of the blocks, which takes no "
+        "criterion. layer needs it, or --budget.",
     ),
     *_search_options,
-    click.option("--eligibility", type=ELIGIBILITY, help=f"layer: {ELIGIBILITY_HELP}  [default: paper]"),
+    click.option("--eligibility", type=ELIGIBILITY, help=f"layer, joint: {ELIGIBILITY_HELP}  [default: paper]"),
     click.option("--unit", type=UNIT, help=f"layer: {UNIT_HELP}  [default: block]"),
     click.option(
         "--replace",
@@ -200,12 +202,14 @@ prune_options = gathered(
     click.option(
         "--rounds",
         type=click.IntRange(min=1),
-        help="layer: rounds of scoring and removing; each removes the same share of --blocks, or --blocks-per-round. "
-        "Nothing is trained in between: `robustprune lottery` does that. weight: rounds of scoring and masking; each "
-        "keeps the same share of weights.  [default: 1; weight: 100 for synflow]",
+        help="layer, joint: rounds of scoring and removing; each removes the same share of --blocks, or "
+        "--blocks-per-round. Nothing is trained in between: `robustprune lottery` does that. weight: rounds of scoring "
+        "and masking; each keeps the same share of weights.  [default: 1; weight: 100 for synflow]",
     ),
     click.option(
-        "--blocks-per-round", type=click.IntRange(min=1), help="layer: blocks to remove in each round of scoring."
+        "--blocks-per-round",
+        type=click.IntRange(min=1),
+        help="layer, joint: blocks to remove in each round of scoring.",
     ),
     panel="Pruning",
 )

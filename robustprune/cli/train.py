@@ -19,6 +19,7 @@ from robustprune.cli.options import (
     opened,
     resume_option,
     setup_options,
+    was_given,
 )
 from robustprune.cli.paths import Source, Target
 from robustprune.cli.recipe_options import country_options, recipe_options
@@ -116,9 +117,7 @@ def train(
     from robustprune.tickets.ticket import load_ticket
     from robustprune.training import train_to_file
 
-    device = setup.begin()
-    if teacher is not None and not recipe.distill:
-        recipe = recipe.model_copy(update={"distill": DISTILL_WEIGHT})
+    recipe, device = _with_teacher(recipe, teacher), setup.begin()
     with join_process_group(device) as processes, terminal.progress_bar() as bar:
         ticket, data = opened(processes, dataset, lambda: open_model(network, dataset, seed=setup.seed))
         ticket = train_to_file(
@@ -140,6 +139,15 @@ def train(
         terminal.print_json({"out": out, "sha256": ticket.sha256, **figures, **history})
     else:
         _draw(ticket, network.model, out)
+
+
+def _with_teacher(recipe: Recipe, teacher: str | None) -> Recipe:
+    """Return the recipe with the weight of a teacher, where there is one."""
+    from robustprune.training import Recipe
+
+    if teacher is None and was_given("distill_temperature"):
+        raise click.UsageError("--distill-temperature softens what a teacher says; add --distill FILE")
+    return recipe if teacher is None or was_given("distill") else Recipe.of(recipe, distill=DISTILL_WEIGHT)
 
 
 _FIGURES = ("epochs", "seconds", "images_per_second", "energy_kwh", "co2_kg", "country", "energy_method")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from robustprune.errors import RobustPruneError
 from robustprune.registry import suggest
 
 _SHORT = {"params": "parameters", "memory": "training_memory"}
-_FORM = re.compile(r"\s*(\w+)\s*<=\s*([\d.,_]+(?:e\d+)?)\s*(%?)\s*")
+_FORM = re.compile(r"\s*(\w+)\s*<=\s*([\d.,_]+(?:e[+-]?\d+)?)\s*(%?)\s*")
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,7 @@ def read_budget(text: str, known: Collection[str], error: type[RobustPruneError]
 
 def _number(text: str) -> float | None:
     try:
-        return float(text.replace(",", "").replace("_", ""))
+        number = float(text.replace(",", "").replace("_", ""))
     except ValueError:
         return None
+    return number if math.isfinite(number) else None

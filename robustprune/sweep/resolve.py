@@ -160,12 +160,12 @@ class _Resolver:
         name, given = named_criterion(asked.decide_by, {})
         judge = {"criterion": name, "options": make_criterion(name, **given).model_dump(mode="json")}
         needs = {**base, "layers": layers, "filters": filters}
-        return self._stage(run, "decide", {**self._origin(run), **judge}, needs)
+        return self._stage(run, "decide", {**self._origin(run), **judge, **self._own_code(asked.decide_by)}, needs)
 
     def _scoring(self, run: RunSettings, asked: Pruning) -> dict[str, Any]:
         """Return what decides scores."""
         options = {"criterion": asked.criterion, "options": self._options(run)}
-        return {**self._origin(run), **options, **self._own_code(asked)}
+        return {**self._origin(run), **options, **self._own_code(asked.criterion or "")}
 
     def _round(self, run: RunSettings, asked: Pruning, base: Mapping[str, str], match: str | None) -> str:
         """Return the stage that removes blocks or filters of a network, as one round of scoring tells."""
@@ -244,9 +244,9 @@ class _Resolver:
         asked = run.pruning
         return make_criterion(asked.criterion, **asked.options).model_dump(mode="json") if asked.criterion else {}
 
-    def _own_code(self, asked: Pruning) -> dict[str, Any]:
+    def _own_code(self, criterion: str) -> dict[str, Any]:
         """Return what decides what a criterion in a user's own file does."""
-        files = criterion_files(asked.criterion or "")
+        files = criterion_files(criterion)
         self._watch(*files)
         hashes = [hash_content(file) for file in files]
         return {"criterion_code": hashes if len(hashes) > 1 else hashes[0]} if hashes else {}

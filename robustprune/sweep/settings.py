@@ -19,7 +19,7 @@ from robustprune.runtime.requests import Request
 from robustprune.sweep.document import merge, put, refuse_twice
 from robustprune.sweep.until import Until
 from robustprune.tickets.requests import Pruning
-from robustprune.training.recipes import Recipe
+from robustprune.training.recipes import RECIPES, Recipe
 
 Count = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0)]
@@ -106,6 +106,12 @@ class RunSettings(Request):
 
     @model_validator(mode="after")
     def _of_tickets(self) -> Self:
+        name = str(self.ticket_recipe.get("name", self.recipe.name))
+        if name != self.recipe.name and name in RECIPES:
+            raise ValueError(
+                f"ticket_recipe has fields of the recipe, such as epochs, and {name!r} is a whole recipe, whose fields "
+                "would be those of the dense network's all the same; give its fields instead"
+            )
         _ = self.own_recipe
         return self
 
@@ -142,7 +148,9 @@ class RunSettings(Request):
 
     def as_dense(self) -> RunSettings:
         """Return the run of the dense network that this one's is compared with."""
-        recipe = self.recipe.model_copy(update={"distill": 0.0})
+        # Nor the temperature: otherwise each one would have a dense network of its own.
+        plain = {name: Recipe.model_fields[name].default for name in ("distill", "distill_temperature")}
+        recipe = self.recipe.model_copy(update=plain)
         return self.model_copy(update={"pruning": Pruning("dense"), "recipe": recipe, "ticket_recipe": {}})
 
 

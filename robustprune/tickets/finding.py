@@ -94,9 +94,10 @@ def check_possible(network: nn.Module, asked: Pruning) -> None:
     by_ticket = asked.decide_by if asked.method == "joint" else by_ticket
     kind = Criterion if by_ticket is None else type(make_criterion(by_ticket))
     if by_ticket is not None and kind.ticket_scores is Criterion.ticket_scores:
+        other = "" if asked.method == "joint" else ", or the objective blocks"
         raise PruningError(
-            f"{by_ticket} does not score whole tickets: {kind.no_ticket_scores}; use naswot, "
-            "jacobian, true_drop, kl, cka or a gradient criterion, or the objective blocks"
+            f"{by_ticket} does not score whole tickets: {kind.no_ticket_scores}; use naswot, jacobian, true_drop, kl, "
+            f"cka or a gradient criterion{other}"
         )
     found = find_blocks(network, unit=asked.unit)
     if isinstance(asked.blocks, tuple):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from dataclasses import replace
 
 import torch
@@ -55,8 +56,10 @@ def replace_linear(
     Raises:
         PruningError: Nothing was removed since ``dense``, or the two have other weights; or no map can stand there.
     """
-    if samples < 2 or ridge < 0:
-        raise PruningError(f"linear maps take at least 2 samples and a ridge of at least 0, not {samples} and {ridge}")
+    if samples < 2 or not 0 <= ridge < math.inf:
+        raise PruningError(
+            f"linear maps take at least 2 samples and a finite ridge of at least 0, not {samples} and {ridge}"
+        )
     data = as_data(data, "train")
     source = dense if isinstance(dense, Ticket) else Ticket.from_model(dense, ticket.architecture)
     blocks = _lost(ticket, source)

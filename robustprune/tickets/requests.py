@@ -152,8 +152,8 @@ class Pruning(Request):
             )
         if self.at_init and self.method != "dense" and str(self.rewind) not in ("0", "0%", "random", "shuffled"):
             raise PruningError(
-                "a ticket found at initialization starts there: rewind to 0, random or shuffled, or set at_init to "
-                "false"
+                "a ticket found at initialization starts there: rewind to 0, random or shuffled, or score the trained "
+                "network (--after-training, in a sweep at_init: false)"
             )
         return self
 

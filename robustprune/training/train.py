@@ -71,7 +71,8 @@ def train(
 
     Raises:
         TicketError: The network was built for other images or classes, or has weights outside its masks.
-        TrainingError: The run cannot be resumed, or it diverges, or no epoch is left to train.
+        TrainingError: The run cannot be resumed, or it diverges, or no epoch is left to train; or the teacher was built
+            for other images or classes.
         DataError: The data set has no training images.
         ModelError: The network returns no logits in training mode, or fails.
     """
@@ -79,6 +80,8 @@ def train(
     own = ticket if isinstance(ticket, Ticket) else _ticket_of_copy(ticket, data)
     if isinstance(teacher := overrides.get("teacher"), nn.Module):
         overrides["teacher"] = Ticket.from_model(teacher, data)
+    elif not isinstance(teacher, Ticket | None):
+        raise TrainingError(f"a teacher is a ticket or a network, not {teacher!r}; load_ticket reads one from a file")
     course = Course.of(
         recipe,
         seed=seed,
@@ -166,6 +169,8 @@ def _train(
             "script"
         )
     check_training(ticket.network, ticket.architecture)
+    if course.teacher is not None:
+        _check_teacher(course.teacher, data)
     processes, recipe, home = work.processes, course.recipe, model_device(ticket.network)
     check_precision(ticket.network, recipe.precision, course.device)
     check_batch(min(recipe.batch_size, len(data.require("train"))), processes)
@@ -190,6 +195,14 @@ def _train(
         ticket.network = to_evaluation(run.network.to(home).to(memory_format=torch.contiguous_format))
     vars(ticket).update(vars(run.result()))
     return ticket
+
+
+def _check_teacher(teacher: Ticket, data: ImageData) -> None:
+    """Refuse a teacher of other images: many a network would take them all the same, and say what means nothing."""
+    try:
+        teacher.check_fits(data)
+    except TicketError as error:
+        raise TrainingError(f"the teacher cannot be learnt from: {error}") from error
 
 
 def _conclude(ticket: Ticket, out: Path, checkpoint: Path) -> None:

@@ -51,9 +51,14 @@ def test_a_budget_is_a_number_or_a_share() -> None:
         assert str(read_budget(text, CUT_COSTS, PruningError)) == "parameters<=200000"
     assert read_budget("memory<=2e6", CUT_COSTS, PruningError).most(7.0) == 2_000_000
     assert read_budget("memory<=2e6", CUT_COSTS, PruningError).cost == "training_memory"
+    for text in ("latency<=1e-05", "memory<=2e+15"):  # as they are written down
+        budget = read_budget(text, CUT_COSTS, PruningError)
+        assert read_budget(str(budget), CUT_COSTS, PruningError) == budget
 
 
-@pytest.mark.parametrize("text", ["", "macs", "macs<60%", "macs<=sixty", "macs<=1.2.3", "60%", "macs<=60%%"])
+@pytest.mark.parametrize(
+    "text", ["", "macs", "macs<60%", "macs<=sixty", "macs<=1.2.3", "60%", "macs<=60%%", "macs<=1e999"]
+)
 def test_budgets_of_another_form_are_refused(text: str) -> None:
     with pytest.raises(TableError, match="COST<=NUMBER"):
         read_budget(text, CUT_COSTS, TableError)

@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+import yaml
 
 import robustprune as rp
 from robustprune.data import ImageData
@@ -13,8 +15,11 @@ from robustprune.errors import SweepError
 from robustprune.sweep import run_here
 from robustprune.sweep.resolve import plan_runs
 from robustprune.sweep.settings import RunSettings, expand
+from robustprune.tickets.finding import check_possible
+from robustprune.tickets.requests import Pruning
 from robustprune.tickets.ticket import load_ticket
 
+EXAMPLES = Path(__file__).parents[2] / "examples"
 SETTINGS: dict[str, Any] = {
     "model": "resnet20",
     "model_options": {"width": 2},
@@ -43,8 +48,23 @@ def test_a_ticket_goes_on_from_its_own_weights_by_its_own_recipe(few_digits: Ima
     assert [each["epochs"] for each in tuned.earlier_training] == [2]
 
 
+@pytest.mark.parametrize("path", sorted(EXAMPLES.rglob("robust-pruning.yaml")))
+def test_budgets_of_the_examples_can_be_met(path: Path) -> None:
+    settings = yaml.safe_load(path.read_text())
+    images = torch.zeros(10, 3, 32, 32, dtype=torch.uint8)
+    network = rp.build_model(settings["model"], rp.as_data(train=(images, torch.arange(10))))
+    for budget in settings["grid"]["pruning.budget"]:
+        check_possible(network, Pruning(criterion="snip", budget=budget, search="beam"))
+
+
 def test_the_dense_network_does_not_depend_on_how_tickets_are_trained(few_digits: ImageData) -> None:
-    others = [{"recipe": {**SETTINGS["recipe"], "distill": 0.5}}, {"ticket_recipe": {"epochs": 1}}, {}]
+    taught = {**SETTINGS["recipe"], "distill": 0.5}
+    others = [
+        {"recipe": taught},
+        {"recipe": {**taught, "distill_temperature": 2}},
+        {"ticket_recipe": {"epochs": 1}},
+        {},
+    ]
     for further in others:
         runs = expand({**SETTINGS, "pruning": TUNED, **further}, "a sweep")
         plan, _ = plan_runs(runs, few_digits)
@@ -52,13 +72,14 @@ def test_the_dense_network_does_not_depend_on_how_tickets_are_trained(few_digits
         assert len(dense) == 1
         assert len(plan.comparisons) == 1
         further["dense"] = dense
-    assert others[0]["dense"] == others[1]["dense"] == others[2]["dense"]
+    assert all(other["dense"] == others[0]["dense"] for other in others)
 
 
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
         ({"ticket_recipe": {"epoch": 3}}, "no setting 'epoch'. Did you mean 'epochs'"),
+        ({"ticket_recipe": {"name": "paper"}}, "'paper' is a whole recipe"),
         ({"pruning": {**TUNED, "at_init": True}}, "a ticket found at initialization starts there"),
         (
             {"pruning": {**TUNED, "rewind": 1}, "ticket_recipe": {"epochs": 3}},

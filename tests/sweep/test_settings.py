@@ -123,7 +123,7 @@ def test_merging_leaves_both_as_they_were() -> None:
         ({"pruning": {"method": "weight", "criterion": "snip"}}, ["'weight' needs sparsity"]),
         ({"pruning": {**TICKET, "sparsity": 0.5}}, ["no use for sparsity"]),
         ({"pruning": {**TICKET, "method": "laier"}}, ["pruning.method", "'laier'"]),
-        ({"pruning": {**TICKET, "rewind": 5}}, ["set at_init to false"]),
+        ({"pruning": {**TICKET, "rewind": 5}}, ["at_init: false"]),
         ({"pruning": TICKET, "recipe": 5}, ["recipe", "no recipe '5'"]),
         ({"pruning": TICKET, "data": [5]}, ["data.name", "not [5]"]),
         (

@@ -16,6 +16,7 @@ from robustprune.errors import PruningError
 from robustprune.metrics import linear_cka
 from robustprune.report.grouping import identity, name_method
 from robustprune.sweep import run_here
+from robustprune.sweep.resolve import plan_runs
 from robustprune.sweep.settings import RunSettings
 from robustprune.tickets.finding import check_possible, cut_in_rounds
 from robustprune.tickets.requests import Pruning
@@ -67,22 +68,35 @@ def test_each_round_goes_on_with_the_candidate_that_is_more_alike(
     assert load_ticket(tmp_path / "t.pt").plan == found.plan
 
 
-@pytest.mark.parametrize(("chosen", "method"), [("high", "layer"), ("low", "filter")])
-def test_the_criterion_decides(
-    network: torch.nn.Module, few_digits: ImageData, tmp_path: Path, chosen: str, method: str
-) -> None:
-    # One that prefers the network of more, or of fewer, convolutions.
-    sign = 1 if chosen == "low" else -1
-    (tmp_path / "mine.py").write_text(
+def write_criterion(folder: Path, sign: int) -> str:
+    """Write one that prefers the network of more, or of fewer, convolutions."""
+    (folder / "mine.py").write_text(
         "from robustprune.pruning import Criterion\n\n\n"
         "class Deep(Criterion):\n"
         "    def score(self, model, blocks, data, seed):\n        return {}\n\n"
         "    def ticket_scores(self, model, data, seed):\n"
         f"        return lambda left: {sign} * sum('Conv' in type(each).__name__ for each in left.modules())\n"
     )
-    asked = Pruning(blocks=1, decide_by=f"{tmp_path}/mine.py:Deep", **JOINT)
+    return f"{folder}/mine.py:Deep"
+
+
+@pytest.mark.parametrize(("sign", "method"), [(-1, "layer"), (1, "filter")])
+def test_the_criterion_decides(
+    network: torch.nn.Module, few_digits: ImageData, tmp_path: Path, sign: int, method: str
+) -> None:
+    asked = Pruning(blocks=1, decide_by=write_criterion(tmp_path, sign), **JOINT)
     check_possible(network, asked)
     assert cut_in_rounds(Ticket.from_model(network, few_digits), few_digits, asked, seed=0).plan.method == method
+
+
+def test_a_sweep_decides_again_where_the_file_has_changed(few_digits: ImageData, tmp_path: Path) -> None:
+    found = []
+    for sign in (1, -1):
+        asked = Pruning(blocks=1, decide_by=write_criterion(tmp_path, sign), **JOINT)
+        plan, _ = plan_runs([RunSettings(model="resnet20", model_options={"width": 2}, pruning=asked)], few_digits)
+        found.append({stage.kind: address for address, stage in plan.stages.items()})
+    assert found[0]["decide"] != found[1]["decide"]
+    assert found[0]["score"] == found[1]["score"]
 
 
 @pytest.mark.parametrize(
@@ -99,8 +113,10 @@ def test_what_cannot_be_asked(asked: dict[str, object], said: str) -> None:
 
 
 def test_what_decides_has_to_score_tickets_and_what_ranks_filters(network: torch.nn.Module) -> None:
-    with pytest.raises(PruningError, match="l1 does not score whole tickets"):
+    with pytest.raises(PruningError, match=r"l1 does not score whole tickets.* or a gradient criterion$"):
         check_possible(network, Pruning(blocks=1, decide_by="l1", **JOINT))
+    with pytest.raises(PruningError, match="ranks are of blocks against each other; name one criterion"):
+        check_possible(network, Pruning(blocks=1, decide_by="snip+cka", **JOINT))
     with pytest.raises(PruningError, match="kl does not score filters"):
         check_possible(network, Pruning(blocks=1, **{**JOINT, "criterion": "kl"}))
 
@@ -126,3 +142,4 @@ def test_the_command_line_goes_jointly(run: Run) -> None:
     assert "true_drop chose what went in each round" in run(*how, *asked).out
     check_failure(run(*how, "--blocks", "1", "--decide-by", "l1"), 1, "l1 does not score whole tickets")
     check_failure(run(*how, "--blocks", "1", "--budget", "macs<=60%"), 2, "belongs to --method layer")
+    check_failure(run(*how, "--blocks", "layer1.1"), 2, "--method joint takes a number of --blocks")

@@ -245,8 +245,9 @@ def test_what_cannot_be_is_refused(trained: nn.Module, digits: ImageData) -> Non
         rp.replace_linear(plain, plain, digits)
     with pytest.raises(PruningError, match=r"is not that of the network that it was cut out of"):
         rp.replace_linear(plain, vit(), digits)
-    with pytest.raises(PruningError, match="at least 2 samples and a ridge of at least 0"):
-        rp.replace_linear(plain, trained, digits, ridge=-1)
+    for ridge in (-1, float("nan"), float("inf")):
+        with pytest.raises(PruningError, match="at least 2 samples and a finite ridge of at least 0"):
+            rp.replace_linear(plain, trained, digits, ridge=ridge)
     own = vit(block=InBlock)
     branch = rp.prune_layers(own, blocks=["blocks.1.first"], unit="mlp", data=digits)
     with pytest.raises(PruningError, match="goes on computing with what the map returns"):

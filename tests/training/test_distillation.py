@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import torch
 from scipy.special import log_softmax
-from support import Run
+from support import Run, check_failure
 from torch import nn
 from torch.nn import functional as F
 
-from robustprune.data import ImageData
+from robustprune.data import ImageData, as_data
 from robustprune.errors import TrainingError
 from robustprune.inference import predict_logits
 from robustprune.models import build_model
@@ -90,6 +90,13 @@ def test_what_does_not_go_together_is_refused(few_digits: ImageData, teacher: Ti
         train(_student(few_digits), few_digits, epochs=1, teacher=teacher, country=None)
     with pytest.raises(TrainingError, match="distillation and TRADES do not go together"):
         Recipe("quick", distill=0.5, adversarial="trades")
+    with pytest.raises(TrainingError, match=r"a teacher is a ticket or a network, not 'dense\.pt'"):
+        train(_student(few_digits), few_digits, epochs=1, distill=0.5, teacher="dense.pt", country=None)
+    # It would run: its normalization makes three channels of one.
+    pictures = torch.randint(256, (20, 3, 8, 8), dtype=torch.uint8)
+    coloured = build_model("resnet20", as_data(train=(pictures, torch.arange(20) % 10)), width=4)
+    with pytest.raises(TrainingError, match="the teacher cannot be learnt from: digits does not fit"):
+        train(_student(few_digits), few_digits, epochs=1, distill=0.5, teacher=coloured, country=None)
     two_classes = nn.Sequential(nn.Flatten(), nn.Linear(64, 2))
     with pytest.raises(TrainingError, match="teacher has 2 classes and the network 10"):
         distilled_loss(
@@ -113,3 +120,8 @@ def test_the_command_line_takes_a_teacher(tmp_path: Path, few_digits: ImageData,
     done = run(*named, "--distill-weight", ".5", "--out", str(tmp_path / "no.pt"))
     assert done.code == 1
     assert "needs a teacher to learn from (--distill FILE)" in done.err
+    taught = ("--distill", str(tmp_path / "dense.pt"), "--out", str(tmp_path / "no.pt"))
+    check_failure(run(*named, "--distill-weight", "0", *taught), 1, "a weight above 0 (--distill-weight)")
+    trades = ["trades" if word == "pgd" else word for word in named]
+    check_failure(run(*trades, *taught), 1, "distillation and TRADES do not go together")
+    check_failure(run(*named, "--distill-temperature", "2", *taught[2:]), 2, "add --distill FILE")

@@ -30,6 +30,7 @@ class RankSum(Criterion):
 
     no_filter_scores: ClassVar[str] = "joined criteria rank blocks only; name one criterion"
     no_weight_scores: ClassVar[str] = no_filter_scores
+    no_ticket_scores: ClassVar[str] = "ranks are of blocks against each other; name one criterion"
 
     parts: dict[str, dict[str, Any]] = Field(description="each criterion, as it was written, with all its options")
 

@@ -104,5 +104,5 @@ def _refuse_guessing(correct: int, counts: torch.Tensor) -> None:
         raise PruningError(
             f"sr: the network classifies {correct} of {total} training images correctly, no better than by always "
             f"naming the most frequent class ({most} of {total}), so there is no accuracy to lose; score a trained "
-            "network (at_init: false in a sweep), or use kl, cka or a gradient criterion"
+            "network (--after-training, in a sweep at_init: false), or use kl, cka or a gradient criterion"
         )

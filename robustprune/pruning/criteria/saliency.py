@@ -62,6 +62,7 @@ class WeightCriterion(Criterion):
         """Return a function from a ticket to the sum over all of its weights, of their scores in the ticket itself.
 
         Abdelfattah et al., "Zero-cost proxies for lightweight NAS", ICLR 2021 (arXiv:2101.08134), section 3.2.
+        Their GraSP is −θ ⊙ Hg, and larger is better; here, as of blocks, θ ⊙ Hg.
         """
 
         def score(left: nn.Module) -> float:
