@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence, Set
 
 import numpy as np
 
+from robustprune.attacks.norms import write_epsilon, write_norm
 from robustprune.comparison.compared_networks import Network
 from robustprune.comparison.comparison_row import ComparisonRow
 from robustprune.comparison.failures import Failures, spare_trainings
@@ -30,7 +31,7 @@ def find_limitations(
         found += _few_seeds(pairing)
     found += _small_samples(rows)
     for pairing in pairings:
-        found += [*_unpaired(pairing), *_unequal_size(pairing), *_unequal_training(pairing)]
+        found += [*_unpaired(pairing), *_unequal_size(pairing), *_unequal_training(pairing), *_sampled(pairing)]
     found += _failed_checks(rows)
     return tuple(_join_names(found, {pairing.candidate for pairing in pairings}))
 
@@ -126,6 +127,23 @@ def _unequal_training(pairing: Pairing) -> Iterator[_Named]:
             yield (
                 pairing.candidate,
                 f"trained with {name.replace('_', ' ')} {other}, {_reference(pairing)} with {one}",
+            )
+
+
+def _sampled(pairing: Pairing) -> Iterator[_Named]:
+    """Yield the attacks that spared some survivors of their first phase, and by how much that may flatter a network."""
+    most: dict[str, float] = {}
+    for network in (*pairing.reference, *pairing.own):
+        for entry in network.record.attacks:
+            if entry.valid and entry.sampled is not None:
+                name = f"{entry.name} {write_norm(entry.norm)} {write_epsilon(entry.epsilon, entry.norm)}"
+                most[name] = max(most.get(name, 0.0), 100 * (entry.robust_accuracy - entry.sampled.interval[0]))
+    for name, points in most.items():
+        if points > 0:
+            yield (
+                pairing.candidate,
+                f"{name} attacked a sample of what its first phase left; attacking all of it (sample=all) may lower a "
+                f"robust accuracy by up to {points:.1f} pp, which the intervals do not cover",
             )
 
 

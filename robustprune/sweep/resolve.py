@@ -286,8 +286,8 @@ def _comparisons(evaluated: Sequence[tuple[RunSettings, str]]) -> Iterator[Stage
     for groups, title in zip(compared.values(), titles, strict=True):
         needs = {role: address for own in groups.values() for role, address in own.items()}
         inputs = {"groups": {name: list(own) for name, own in groups.items()}, "threads": 1, **defaults(compare)}
-        named = " and ".join(groups) if len(groups) <= _NAMED else f"dense and {len(groups) - 1} others"
-        label = named + (f" ({title})" if title else "")
+        called = " and ".join(groups) if len(groups) <= _NAMED else f"dense and {len(groups) - 1} others"
+        label = called + (f" ({title})" if title else "")
         yield Stage("compare", inputs, needs, {"device": "cpu", "title": title}, label)
 
 

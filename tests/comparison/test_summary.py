@@ -13,6 +13,7 @@ from robustprune.comparison.main_metrics import main_metrics
 from robustprune.comparison.summary import write_estimate, write_verdict
 from robustprune.comparison.verdict import Verdict
 from robustprune.records import Record
+from robustprune.records.schema import SampledEntry
 
 NUMBER = re.compile(r"-?\d+\.\d+")
 
@@ -87,6 +88,20 @@ def test_all_of_two_sets_and_the_worst_and_best_of_more_are_named_for_each_candi
     assert chosen(rows, []) == ["energy, b", "energy, c"]
     two = [row for row in rows if "c" not in row.metric[-2:]]
     assert chosen(two, two[:2]) == ["energy, a", "energy, b"]
+
+
+def test_what_a_second_phase_spared_is_a_limitation() -> None:
+    dense, layer = records("dense"), records("layer")
+    assert not any("sample=all" in each for each in compare(dense, {"layer": layer}).limitations)
+    entry = layer[1].attacks[0]
+    for low in (0.01, 0.03):
+        interval = (entry.robust_accuracy - low, entry.robust_accuracy)
+        entry.sampled = SampledEntry(survivors=90, sampled=40, broken=0, interval=interval, passes=9)
+        (said,) = (each for each in compare(dense, {"layer": layer}).limitations if "sample=all" in each)
+        assert f"{entry.name} L∞" in said
+        assert f"up to {100 * low:.1f} pp" in said
+    entry.sampled = SampledEntry(survivors=40, sampled=40, broken=0, interval=(entry.robust_accuracy,) * 2, passes=9)
+    assert not any("sample=all" in each for each in compare(dense, {"layer": layer}).limitations)
 
 
 def test_a_limitation_stands_once_with_the_candidates_that_it_concerns() -> None:
