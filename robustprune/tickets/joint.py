@@ -10,10 +10,14 @@ from __future__ import annotations
 from typing import Any
 
 from robustprune.data import ImageData
-from robustprune.pruning import judge_tickets, named_criterion
+from robustprune.pruning import judge_tickets, make_criterion, named_criterion
+from robustprune.registry import with_options
 from robustprune.runtime.devices import Device
 from robustprune.runtime.work import Work
 from robustprune.tickets.ticket import Ticket
+
+_DEARER = 0.05
+"""Share by which a filter ticket may cost more than what it is to match; one with no filters left to give costs more."""
 
 
 def cheaper_cut(
@@ -29,6 +33,8 @@ def cheaper_cut(
 ) -> Ticket:
     """Return which of two tickets is worth more by a criterion, as what is left of the network before; else the first.
 
+    The first it is, too, where the second costs more than 5 % more: whatever loses less is more like the network.
+
     Args:
         before: What both were cut out of.
         candidates: One without layers, one without filters.
@@ -42,7 +48,10 @@ def cheaper_cut(
     criterion, options = named_criterion(criterion, options)
     judge = judge_tickets(before.network, data, criterion, seed=seed, device=device, work=work, **options)
     layers, filters = (judge(each.network) for each in candidates)
-    chosen = candidates[int(filters > layers)]
+    match = candidates[1].plan.match
+    is_dearer = match is not None and match.gap > _DEARER * match.target
+    chosen = candidates[int(filters > layers and not is_dearer)]
     worth = len(candidates[0].plan.removed) - len(before.plan.removed)
-    chosen.plan = chosen.plan.model_copy(update={"decided_by": criterion, "blocks_worth": worth})
+    own = make_criterion(criterion, **options).model_dump(mode="json", exclude_defaults=True)
+    chosen.plan = chosen.plan.model_copy(update={"decided_by": with_options(criterion, own), "blocks_worth": worth})
     return chosen

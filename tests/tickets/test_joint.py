@@ -89,6 +89,18 @@ def test_the_criterion_decides(
     assert cut_in_rounds(Ticket.from_model(network, few_digits), few_digits, asked, seed=0).plan.method == method
 
 
+@pytest.mark.filterwarnings("ignore::robustprune.errors.PruningWarning")  # the closest that filters can come
+def test_layers_go_where_there_are_too_few_filters(few_digits: ImageData, tmp_path: Path) -> None:
+    network = rp.build_model("resnet20", few_digits, width=2)
+    asked = Pruning(blocks=7, eligibility="identity", decide_by=write_criterion(tmp_path, 1), **JOINT)
+    found = cut_in_rounds(Ticket.from_model(network, few_digits), few_digits, asked, seed=0)
+    assert found.plan.method == "layer"
+    scores = rp.score_filters(network, list(rp.prunable_convolutions(network).values()), few_digits, "snip")
+    filters = rp.prune_filters(network, scores, match=found, match_by="macs")
+    assert filters.plan.match is not None
+    assert filters.plan.match.gap > 0.05 * filters.plan.match.target
+
+
 def test_a_sweep_decides_again_where_the_file_has_changed(few_digits: ImageData, tmp_path: Path) -> None:
     found = []
     for sign in (1, -1):
@@ -137,9 +149,9 @@ def test_the_command_line_goes_jointly(run: Run) -> None:
     how = ["prune", *TINY, "--method", "joint", "--criterion", "snip", "--match-by", "macs", "--out", "t.pt"]
     asked = ["--rounds", "2", "--blocks-per-round", "1", "--decide-by", "true_drop:samples=50"]
     found = run(*how, *asked, "--json").json
-    assert (found["decided_by"], found["rounds"]) == ("true_drop", 2)
+    assert (found["decided_by"], found["rounds"]) == ("true_drop:samples=50", 2)
     assert found["after"]["macs"] < found["before"]["macs"]
-    assert "true_drop chose what went in each round" in run(*how, *asked).out
+    assert "true_drop:samples=50 chose what went in each round" in run(*how, *asked).out
     check_failure(run(*how, "--blocks", "1", "--decide-by", "l1"), 1, "l1 does not score whole tickets")
     check_failure(run(*how, "--blocks", "1", "--budget", "macs<=60%"), 2, "belongs to --method layer")
     check_failure(run(*how, "--blocks", "layer1.1"), 2, "--method joint takes a number of --blocks")
