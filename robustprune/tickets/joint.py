@@ -17,7 +17,7 @@ from robustprune.runtime.work import Work
 from robustprune.tickets.ticket import Ticket
 
 _DEARER = 0.05
-"""Share by which a filter ticket may cost more than what it is to match; one with no filters left to give costs more."""
+"""Share by which a filter ticket may cost more than what it matches; one that has no more filters to give costs more."""
 
 
 def cheaper_cut(
@@ -33,7 +33,7 @@ def cheaper_cut(
 ) -> Ticket:
     """Return which of two tickets is worth more by a criterion, as what is left of the network before; else the first.
 
-    The first it is, too, where the second costs more than 5 % more: whatever loses less is more like the network.
+    It is the first, too, where the second costs over 5 % more: whatever loses less is more like the network.
 
     Args:
         before: What both were cut out of.
