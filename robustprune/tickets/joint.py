@@ -17,7 +17,7 @@ from robustprune.runtime.work import Work
 from robustprune.tickets.ticket import Ticket
 
 _DEARER = 0.05
-"""Share by which a filter ticket may cost more than what it matches; one that has no more filters to give costs more."""
+"""Share by which a filter ticket may cost more than what it matches; one with no more filters to give costs more."""
 
 
 def cheaper_cut(
