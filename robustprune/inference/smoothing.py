@@ -27,13 +27,14 @@ from robustprune.metrics import (
     certified_radius,
     is_majority,
 )
-from robustprune.models import as_network, evaluation_mode, model_device, placed, run_model, to_unit_range
+from robustprune.models import as_network, evaluation_mode, logit_gap, model_device, placed, run_model, to_unit_range
 from robustprune.runtime.arrays import Array, to_tensor
 from robustprune.runtime.devices import Device
 from robustprune.runtime.randomness import seeded_generator
 from robustprune.runtime.work import Work, labelled, steps
 
 ABSTAINS = -1
+_COUPLED = 1e-3  # of the largest logit; rounding that differs with the size of a batch stays below
 _BLOCK = 50  # noisy copies that are drawn together: to draw fewer of them at once would change what is drawn
 
 
@@ -107,8 +108,8 @@ def certify(
         fields: Fields of `Certify`, in place of those of the request.
 
     Raises:
-        EvaluationError: No σ, images outside [0, 1], images and labels that do not fit each other, or a value that
-            makes no sense.
+        EvaluationError: No σ, images outside [0, 1], images and labels that do not fit each other, a value that
+            makes no sense, or a network whose answer to an image depends on the others of its batch.
         ModelError: The model does not run on these images.
     """
     asked = Certify.of({} if request is None else request, **fields)
@@ -175,6 +176,19 @@ def _check_scale(images: Tensor) -> None:
         )
 
 
+def _check_apart(model: nn.Module, images: Tensor) -> None:
+    """Refuse a network whose answer to an image depends on the others of its batch: no vote would be its own."""
+    with torch.inference_mode():
+        together, again = run_model(model, images), run_model(model, images)
+        alone = torch.cat([run_model(model, image) for image in images.split(1)])
+    # One that draws at random differs in any case, and each of its draws may be the image's own.
+    if logit_gap(together, alone) > _COUPLED >= logit_gap(together, again):
+        raise EvaluationError(
+            "the network answers otherwise when other images are beside an image in its batch, so its votes prove "
+            "nothing of that image alone; batch statistics in use are the usual cause"
+        )
+
+
 class _Voters:
     """A network that is shown noisy copies of images."""
 
@@ -198,7 +212,9 @@ class _Voters:
         self._place = model_device(self.model)
         with warnings.catch_warnings(), evaluation_mode(self.model):
             warnings.simplefilter("ignore", ModelWarning)
-            self._fast = accelerate(self.model, to_unit_range(self.images[:16]).to(self._place))
+            few = to_unit_range(self.images[:16]).to(self._place)
+            _check_apart(self.model, few)
+            self._fast = accelerate(self.model, few)
 
     def file(self, places: Tensor, asked: Certify, work: Work) -> Any:
         """Return where the votes on some images are kept; None where they are not."""

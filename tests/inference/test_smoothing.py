@@ -158,7 +158,9 @@ def test_an_interrupted_one_goes_on_where_it_was(
 ) -> None:
     network, images, labels = trained
     monkeypatch.setattr(saved_votes, "SECONDS_BETWEEN", 0.0)
+    # Neither of what looks at the network first is counted.
     monkeypatch.setattr("robustprune.inference.smoothing.accelerate", lambda model, images: model)
+    monkeypatch.setattr("robustprune.inference.smoothing._check_apart", lambda model, images: None)
     settings = {"sigma": 0.3, "n": 100, "n0": 50}
     whole = certify(network, images, labels, **settings)
     work = Work(folder=tmp_path)  # type: ignore[arg-type]
@@ -207,6 +209,27 @@ def test_what_makes_no_sense_is_refused() -> None:
         certify(plane, IMAGES * torch.nan, labels, 0.5)
     with pytest.raises(EvaluationError, match="batch_size must be at least 1"):
         certify(plane, IMAGES, labels, 0.5, batch_size=0)
+
+
+class Centred(Plane):
+    """Subtracts the mean of the batch, as a layer with batch statistics does."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return super().forward(images - images.mean(0))
+
+
+class Dropping(Plane):
+    """Draws at random in evaluation mode, too."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return super().forward(F.dropout(images, 0.2))
+
+
+def test_an_answer_that_depends_on_the_batch_is_refused_and_a_random_one_is_not() -> None:
+    labels = Plane()(IMAGES).argmax(1)
+    with pytest.raises(EvaluationError, match="other images are beside an image in its batch"):
+        certify(Centred(), IMAGES, labels, SIGMA, n=100)
+    assert certify(Dropping(), IMAGES, labels, SIGMA, n=100).accuracy() > 0
 
 
 def test_a_request_reads_its_radii_from_text() -> None:
