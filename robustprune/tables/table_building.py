@@ -30,8 +30,8 @@ from robustprune.tickets.requests import Pruning
 _ROUNDING = ("ONEDNN_MAX_CPU_ISA", "ATEN_CPU_CAPABILITY", "MKL_CBWR")
 """Variables that decide by which instructions sums are rounded, and so whether a network comes out the same."""
 
-# What the columns beside them say already.
-_LEFT_OUT = r"_aupr_|^corruption_(mean_error|relative|mce)"
+# What the columns beside them say already, and what is said of attacks and not of networks.
+_LEFT_OUT = r"_aupr_|_optimality$|^corruption_(mean_error|relative|mce)"
 
 
 def build_table(

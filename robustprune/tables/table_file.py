@@ -23,16 +23,18 @@ Row = dict[str, Any]
 
 
 def write_table_file(path: Path, rows: Sequence[Row], facts: Mapping[str, Any]) -> None:
-    """Write rows of equal columns, and facts that JSON can hold.
+    """Write rows, with the columns of all of them in the order of the first, and facts that JSON can hold.
 
     Raises:
         TableError: The file cannot be written, or another one is there.
     """
-    names = list(rows[0])
-    told = {**facts, "schema": SCHEMA, "columns": names, "rows": len(rows), "sha256": checksum(rows)}
+    names = list(dict.fromkeys(name for row in rows for name in row))
     try:
         with duckdb.connect() as connection, TemporaryDirectory() as folder:
             fill(connection, rows, names)
+            # Of what will be read: columns are in one order then, and those of some rows only are empty in the others.
+            digest = checksum(_rows(connection.execute("SELECT * FROM runs")))
+            told = {**facts, "schema": SCHEMA, "columns": names, "rows": len(rows), "sha256": digest}
             made = Path(folder, "table")
             metadata = "'" + json.dumps(told, sort_keys=True).replace("'", "''") + "'"
             how = f"FORMAT parquet, COMPRESSION zstd, KV_METADATA {{'{_KEY}': {metadata}}}"
@@ -54,9 +56,7 @@ def read_table_file(path: Path) -> tuple[list[Row], dict[str, Any]]:
     try:
         with duckdb.connect() as connection:
             facts = _facts(connection, path)
-            found = connection.execute(f"SELECT * FROM read_parquet({literal(path)})")
-            names = [each[0] for each in found.description or ()]
-            rows = [dict(zip(names, values, strict=True)) for values in found.fetchall()]
+            rows = _rows(connection.execute(f"SELECT * FROM read_parquet({literal(path)})"))
     except (duckdb.Error, ValueError) as error:
         raise TableError(f"{path} is no table of tickets, or is damaged: {' '.join(str(error).split())}") from error
     if facts.get("schema") != SCHEMA:
@@ -73,6 +73,11 @@ def checksum(rows: Sequence[Row]) -> str:
         plain = {name: value.hex() if isinstance(value, bytes) else value for name, value in row.items()}
         digest.update(json.dumps(plain, allow_nan=False).encode())
     return digest.hexdigest()
+
+
+def _rows(found: duckdb.DuckDBPyConnection) -> list[Row]:
+    names = [each[0] for each in found.description or ()]
+    return [dict(zip(names, values, strict=True)) for values in found.fetchall()]
 
 
 def _facts(connection: duckdb.DuckDBPyConnection, path: Path) -> dict[str, Any]:

@@ -43,6 +43,14 @@ def test_what_is_written_is_read(file: Path) -> None:
     assert facts["rows"] == 3
 
 
+def test_columns_may_come_in_any_order_and_be_of_some_rows_only(tmp_path: Path) -> None:
+    rows = [{"seed": 0, "nll": 1, "ece": 0.5}, {"ece": 0.25, "nll": 0.75, "seed": 1, "brier": 2}]
+    write_table_file(tmp_path / "table.parquet", rows, FACTS)
+    found, facts = read_table_file(tmp_path / "table.parquet")
+    assert found == [{"brier": None, **rows[0]}, rows[1]]
+    assert [list(each) for each in found] == [facts["columns"]] * 2 == [["seed", "nll", "ece", "brier"]] * 2
+
+
 def test_outcomes_come_back_image_by_image(file: Path) -> None:
     table = load_table(file)
     assert np.array_equal(table.outcomes(table.rows[0], "clean"), RIGHT[0])
