@@ -180,7 +180,7 @@ def _check_apart(model: nn.Module, images: Tensor) -> None:
     """Refuse a network whose answer to an image depends on the others of its batch: no vote would be its own."""
     with torch.inference_mode():
         together, again = run_model(model, images), run_model(model, images)
-        alone = torch.cat([run_model(model, image) for image in images.split(1)])
+        alone = torch.cat([run_model(model, image) for image in torch.split(images, 1)])
     # One that draws at random differs in any case, and each of its draws may be the image's own.
     if logit_gap(together, alone) > _COUPLED >= logit_gap(together, again):
         raise EvaluationError(
