@@ -260,3 +260,8 @@ def write_norm(norm: str) -> str:
 def write_epsilon(epsilon: float, norm: str) -> str:
     """Return a budget of an attack for readers: a fraction of 255 in L∞, a number in other norms."""
     return f"{255 * epsilon:.4g}/255" if norm == "linf" else f"{epsilon:.3g}"
+
+
+def write_budget(epsilon: float, norm: str) -> str:
+    """Return a norm and a budget within it for readers, ``L∞ 8/255``."""
+    return f"{write_norm(norm)} {write_epsilon(epsilon, norm)}"

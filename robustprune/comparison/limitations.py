@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence, Set
 
 import numpy as np
 
-from robustprune.attacks.norms import write_epsilon, write_norm
+from robustprune.attacks.norms import write_budget
 from robustprune.comparison.compared_networks import Network
 from robustprune.comparison.comparison_row import ComparisonRow
 from robustprune.comparison.failures import Failures, spare_trainings
@@ -136,7 +136,7 @@ def _sampled(pairing: Pairing) -> Iterator[_Named]:
     for network in (*pairing.reference, *pairing.own):
         for entry in network.record.attacks:
             if entry.valid and entry.sampled is not None:
-                name = f"{entry.name} {write_norm(entry.norm)} {write_epsilon(entry.epsilon, entry.norm)}"
+                name = f"{entry.name} {write_budget(entry.epsilon, entry.norm)}"
                 most[name] = max(most.get(name, 0.0), 100 * (entry.robust_accuracy - entry.sampled.interval[0]))
     for name, points in most.items():
         if points > 0:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from robustprune.attacks.norms import write_epsilon, write_norm
+from robustprune.attacks.norms import write_budget, write_norm
 from robustprune.comparison.difference import calibration_spread, placements
 from robustprune.comparison.metric import (
     SHARE,
@@ -61,7 +61,7 @@ def _attacks(record: Record, samples: Samples) -> Found:
         failed = [check.name for check in entry.checks if check.verdict == "FAIL"]
         yield from _share(
             f"robust_accuracy[{entry.name} {_NORMS.get(entry.norm, entry.norm)} {entry.epsilon:.3g}]",
-            f"{entry.name} {write_norm(entry.norm)} {write_epsilon(entry.epsilon, entry.norm)}",
+            f"{entry.name} {write_budget(entry.epsilon, entry.norm)}",
             "robustness",
             entry.robust_accuracy,
             samples[f"attack{i}_broken"] == 0 if samples else None,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from robustprune.attacks.norms import write_epsilon, write_norm
+from robustprune.attacks.norms import write_budget, write_norm
 from robustprune.records.tidy import COSTS, GROUPS, TidyRow, tidy_rows
 from robustprune.runtime.html import html_table
 
@@ -37,7 +37,7 @@ def _is_main(row: TidyRow) -> bool:
 
 
 def _name_attack(entry: Mapping[str, Any]) -> str:
-    return f"{entry['name']} {write_norm(entry['norm'])} {write_epsilon(entry['epsilon'], entry['norm'])}"
+    return f"{entry['name']} {write_budget(entry['epsilon'], entry['norm'])}"
 
 
 def _label(row: TidyRow) -> str:
@@ -46,7 +46,7 @@ def _label(row: TidyRow) -> str:
     if row["group"] == "distance":
         return f"{row['name']} {write_norm(row['norm'])}, median distance"
     if row["metric"] == "certified_accuracy":
-        return f"within {write_norm(row['norm'])} {write_epsilon(row['epsilon'], row['norm'])}"
+        return f"within {write_budget(row['epsilon'], row['norm'])}"
     if row["group"] == "cost":
         label, unit = COSTS[row["metric"]]
         return f"{label} ({unit})" if unit not in ("", "MACs") else label

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -188,18 +189,17 @@ class _Judge:
 
     def _judge_size(self, truth: Mapping[Subset, float], scores: Scores) -> _Figures:
         picked = pick(self.table, list(truth), scores)
-        others = {removed: value for removed, value in truth.items() if removed != picked}
         kept = self.table.kept(picked)
-        alike = [value for removed, value in others.items() if self.table.kept(removed) == kept]
-        every = [truth[removed] for removed in truth for _ in range(self._stands_for(removed))]
-        rest = [truth[removed] for removed in others for _ in range(self._stands_for(removed))]
-        rest += [truth[picked]] * (self._stands_for(picked) - 1)
+        alike = [value for removed, value in truth.items() if removed != picked and self.table.kept(removed) == kept]
+        every = Counter({removed: self._stands_for(removed) for removed in truth})
+        rest = [truth[removed] for removed in (every - Counter([picked])).elements()]
+        mean = float(np.mean([*rest, truth[picked]]))
         best, is_choice = max(truth.values()), len(truth) > 1
         return {
             "tau_subsets": kendall([_pairs(truth, scores)]),
             "tau_profiles": kendall([self._profile_pairs(truth, scores)]),
             "regret": self.scale * (best - truth[picked]) if is_choice else None,
-            "regret_of_chance": self.scale * (best - float(np.mean(every))) if is_choice else None,
+            "regret_of_chance": self.scale * (best - mean) if is_choice else None,
             "percentile": percentile(truth[picked], np.array(rest)) if is_choice else None,
             "percentile_within": percentile(truth[picked], np.array(alike)),
         }

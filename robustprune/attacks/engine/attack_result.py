@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from torch import Tensor, nn
 
-from robustprune.attacks.norms import write_epsilon, write_norm
+from robustprune.attacks.norms import write_budget
 from robustprune.errors import AttackError
 from robustprune.inference import predict_logits
 from robustprune.runtime.file_kinds import ADVERSARIAL
@@ -155,9 +155,7 @@ class AttackResult:
             *([check.name, check.verdict, check.detail] for check in self.checks),
         ]
         aim = "" if self.targets is None else ", targeted"
-        title = (
-            f"{self.attack} {write_norm(self.norm)} {write_epsilon(self.epsilon, self.norm)}{aim}, {self.n:,} images"
-        )
+        title = f"{self.attack} {write_budget(self.epsilon, self.norm)}{aim}, {self.n:,} images"
         return html_table(title, ["", "", ""], rows)
 
 
