@@ -39,8 +39,8 @@ def own() -> nn.Module:
     return Own()
 
 
-def resnet18() -> nn.Module:
-    return models.resnet18(num_classes=3)
+def resnet() -> nn.Module:
+    return models.ResNet(models.resnet.BasicBlock, [2, 1, 1, 1], num_classes=3)
 
 
 def convnext() -> nn.Module:
@@ -55,7 +55,7 @@ def vit() -> nn.Module:
     return network
 
 
-NETWORKS = {"own": own, "resnet18": resnet18, "convnext": convnext, "vit": vit}
+NETWORKS = {"own": own, "resnet": resnet, "convnext": convnext, "vit": vit}
 
 
 def make(name: str) -> nn.Module:

@@ -56,6 +56,11 @@ def in_two_phases(first: str, second: str) -> Callable[[AttackFunction], AttackF
     return mark
 
 
+def phases_of(attack: AttackFunction) -> tuple[str, ...]:
+    """Return the parts of the two phases of an ensemble; none of any other attack."""
+    return getattr(attack, "phases", ())
+
+
 def read_part(text: str) -> tuple[str, int, int | None]:
     """Return the name of an ensemble's part, and of the classes it aims at the first and the one after the last.
 

@@ -198,14 +198,16 @@ def test_neither_batches_nor_early_stopping_nor_the_seed_change_what_is_found(ne
 @pytest.mark.parametrize(("attack", "norm"), IN_ITS_NORM)
 def test_restarts_only_come_nearer_and_depend_on_the_seed(network, test_images, test_labels, attack, norm):
     images, labels = test_images[:20], test_labels[:20]
-    one, two, again, other = (
-        run_attack(network, images, labels, attack, norm=norm, steps=8, restarts=restarts, seed=seed)
-        for restarts, seed in ((1, 0), (2, 0), (2, 0), (2, 1))
-    )
-    assert (two.distances <= one.distances).all()
-    assert two.distances.mean() < one.distances.mean()
-    assert torch.equal(again.adversarial, two.adversarial)
-    assert not torch.equal(other.adversarial, two.adversarial)
+    asked = {"attack": attack, "norm": norm, "steps": 8}
+    one = run_attack(network, images, labels, **asked)
+    # Several seeds: now and then another restart finds the same size but for rounding.
+    found = [run_attack(network, images, labels, restarts=2, seed=seed, **asked) for seed in range(6)]
+    distances = torch.stack([two.distances for two in found])
+    assert (distances <= one.distances).all()
+    assert distances.mean() < one.distances.mean()
+    again = run_attack(network, images, labels, restarts=2, **asked)
+    assert torch.equal(again.adversarial, found[0].adversarial)
+    assert not torch.equal(found[1].adversarial, found[0].adversarial)
 
 
 def test_a_target_is_no_nearer_than_any_class(network, test_images, test_labels):

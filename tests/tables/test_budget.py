@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from conftest import MakeTable  # type: ignore[attr-defined]
+from known_tables import make_table
 
 from robustprune.errors import TableError
 from robustprune.tables.budget import best_tickets
@@ -11,7 +11,7 @@ from robustprune.tables.ticket_table import TicketTable
 
 
 @pytest.fixture(scope="module")
-def table(make_table: MakeTable) -> TicketTable:
+def table() -> TicketTable:
     # Blocks of the first stage cost accuracy, those of the last robustness; the second one's are free.
     return make_table(
         lambda seed, removed: {

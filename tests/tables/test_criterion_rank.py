@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import MakeTable  # type: ignore[attr-defined]
+from known_tables import make_table
 
 from robustprune.cli.table_judging import _plus_minus
 from robustprune.errors import TableError
@@ -25,7 +25,7 @@ def block_worth(seed: int, name: str) -> float:
 
 
 @pytest.fixture(scope="module")
-def table(make_table: MakeTable) -> TicketTable:
+def table() -> TicketTable:
     return make_table(lambda seed, removed: {"accuracy": 0.9 - sum(block_worth(seed, name) for name in removed),
                                              "nll": 1 + sum(block_worth(seed, name) for name in removed)})  # fmt: skip
 
@@ -56,7 +56,7 @@ def test_one_that_has_it_upside_down_picks_the_worst(table: TicketTable) -> None
         assert own["regret"].mean == pytest.approx(np.mean(regrets))
 
 
-def test_scores_that_know_profiles_alone_are_no_better_than_chance_within_them(make_table: MakeTable) -> None:
+def test_scores_that_know_profiles_alone_are_no_better_than_chance_within_them() -> None:
     # What the first stage loses is cheap; which of its blocks, is not known.
     stage_cost = {"1": 0.01, "2": 0.03, "3": 0.05}
     table = make_table(
@@ -77,7 +77,7 @@ def test_scores_that_know_profiles_alone_are_no_better_than_chance_within_them(m
 
 
 @pytest.mark.slow
-def test_random_is_chance(make_table: MakeTable) -> None:
+def test_random_is_chance() -> None:
     table = make_table(lambda seed, removed: {"accuracy": zlib.crc32(f"{seed}{removed}".encode()) / 2**32}, seeds=8)
     (rank,) = rank_criterion(table, "random", draws=40)
     assert rank.figures["percentile"].mean == pytest.approx(50, abs=3)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import MakeTable  # type: ignore[attr-defined]
+from known_tables import make_table
 from support import Run, check_failure
 
 from robustprune.errors import TableError
@@ -27,7 +27,7 @@ def worth(_seed: int, removed: tuple[str, ...]) -> dict[str, float]:
 
 
 @pytest.fixture(scope="module")
-def table(make_table: MakeTable) -> TicketTable:
+def table() -> TicketTable:
     return make_table(worth, seeds=3, model="resnet32", tickets="profiles")
 
 
@@ -104,7 +104,7 @@ def test_sets_of_blocks_are_not_compared_over_seeds(table: TicketTable, tmp_path
         retrain(table, [], 3, tmp_path)
 
 
-def test_blocks_are_part_of_the_rest(make_table: MakeTable) -> None:
+def test_blocks_are_part_of_the_rest() -> None:
     rng = np.random.default_rng(0)
     costs: dict[tuple[str, ...], float] = {}
     drawn = make_table(
@@ -116,7 +116,7 @@ def test_blocks_are_part_of_the_rest(make_table: MakeTable) -> None:
     assert shares.rest > 0.8
 
 
-def test_filter_tickets_are_compared_with_those_that_they_match(make_table: MakeTable) -> None:
+def test_filter_tickets_are_compared_with_those_that_they_match() -> None:
     for changes in ({}, {"tickets": "profiles"}):
         made = make_table(lambda seed, removed: {"accuracy": 0.9 - 0.1 * ("layer1" in str(removed))}, **changes)
         beside = [row for row in made.layer_tickets if row["kept"] == "3-2-2"]
@@ -128,7 +128,7 @@ def test_filter_tickets_are_compared_with_those_that_they_match(make_table: Make
         assert kept_profile(own.spec.blocks, blocks_of(beside[0])) == (3, 2, 2)
 
 
-def test_the_command_line_says_what_is_judged(make_table: MakeTable, tmp_path: Path, run: Run) -> None:
+def test_the_command_line_says_what_is_judged(tmp_path: Path, run: Run) -> None:
     drawn, file = make_table(worth, tickets="profiles"), str(tmp_path / "drawn.parquet")
     write_table_file(Path(file), drawn.rows, drawn.facts)
     out = " ".join(run("table", "rank", file, "--criterion", "random").out.split())

@@ -7,7 +7,7 @@ from itertools import product
 
 import numpy as np
 import pytest
-from conftest import MakeTable  # type: ignore[attr-defined]
+from known_tables import make_table
 
 from robustprune.errors import TableError
 from robustprune.tables.predictability import metric_agreement, predicted_ranks, variance_shares
@@ -25,7 +25,7 @@ def profile_of(removed: tuple[str, ...]) -> tuple[str, ...]:
 
 
 @pytest.mark.parametrize("part", ["profile", "blocks", "seed", "rest"])
-def test_what_varies_with_one_thing_alone_is_found(make_table: MakeTable, part: str) -> None:
+def test_what_varies_with_one_thing_alone_is_found(part: str) -> None:
     found = []
     for turn in range(10):
 
@@ -39,7 +39,7 @@ def test_what_varies_with_one_thing_alone_is_found(make_table: MakeTable, part: 
     assert np.mean(found) > 0.85
 
 
-def test_components_hold_the_true_ones_on_average(make_table: MakeTable) -> None:
+def test_components_hold_the_true_ones_on_average() -> None:
     # The deviation of a seed's effect is twice that of what is left; profiles and blocks have none.
     found = [
         variance_shares(
@@ -55,7 +55,7 @@ def test_components_hold_the_true_ones_on_average(make_table: MakeTable) -> None
     assert np.mean([each.profile + (each.blocks or 0) for each in found]) < 0.03
 
 
-def test_agreement_of_measures(make_table: MakeTable) -> None:
+def test_agreement_of_measures() -> None:
     table = make_table(
         lambda seed, removed: {"accuracy": (value := noise(seed, removed)), "nll": -value, "ece": value, "pgd": 1.0}
     )
@@ -65,7 +65,7 @@ def test_agreement_of_measures(make_table: MakeTable) -> None:
         metric_agreement(table, "accuracy", "pgd")
 
 
-def test_criteria_together_predict_what_each_knows_a_part_of(make_table: MakeTable) -> None:
+def test_criteria_together_predict_what_each_knows_a_part_of() -> None:
     cost = {name: abs(noise(name)) for name in BLOCKS}
     table = make_table(lambda seed, removed: {"accuracy": -sum(cost[name] for name in removed)}, seeds=5)
     half = {"a": lambda name: "layer3" not in name, "b": lambda name: "layer3" in name}
@@ -79,7 +79,7 @@ def test_criteria_together_predict_what_each_knows_a_part_of(make_table: MakeTab
         predicted_ranks(make_table(lambda seed, removed: {"accuracy": 1.0}, seeds=3), "accuracy", scores)
 
 
-def test_of_nothing_nothing_is_predicted(make_table: MakeTable) -> None:
+def test_of_nothing_nothing_is_predicted() -> None:
     """Of twenty sets of nonsense about as many intervals hold 0 as 95 % says."""
     table = make_table(lambda seed, removed: {"accuracy": noise(seed, removed)}, seeds=20)
     held = 0

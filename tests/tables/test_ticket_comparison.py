@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import MakeTable  # type: ignore[attr-defined]
+from known_tables import make_table
 from scipy.stats import ttest_rel
 
 from robustprune.errors import TableError
@@ -41,7 +41,7 @@ def worth(seed: int, removed: tuple[str, ...]) -> Mapping[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def table(make_table: MakeTable) -> TicketTable:
+def table() -> TicketTable:
     made = make_table(worth, seeds=6)
     return TicketTable(made.rows, {**made.facts, "images": IMAGES})
 
@@ -96,7 +96,7 @@ def test_what_a_criterion_picks_is_compared(table: TicketTable, tmp_path: Path) 
         compare_tickets(table, criteria=["snip"], against="macs")
 
 
-def test_what_is_not_there_is_named(table: TicketTable, make_table: MakeTable) -> None:
+def test_what_is_not_there_is_named(table: TicketTable) -> None:
     with pytest.raises(TableError, match="fewer than 3 seeds with both tickets and macs"):
         compare_tickets(table, against="macs")
     with pytest.raises(TableError, match="Did you mean 'accuracy'"):

@@ -9,7 +9,7 @@ from robustprune.attacks.engine.goal import Goal, Score, are_predictions
 from robustprune.attacks.losses import margin
 from robustprune.attacks.norms import over_samples
 
-# Of the largest logit: what another batch, or a frozen copy, may differ by.
+# Of the largest logit, what another batch or a frozen copy may differ by; of a size, more than float32 loses.
 ROUNDING = 1e-5
 
 
@@ -70,7 +70,9 @@ class BestPoints:
         if self._is_of_means:
             is_broken, score = was_broken, self._goal.score(margin)
         if sizes is not None:
-            taken = is_broken & (sizes < self.sizes[rows]) & self._is_clear(logits, rows)
+            # Of the same size but for rounding, the first stays: the other may be larger where more digits are kept.
+            is_smaller = sizes < self.sizes[rows] * (1 - ROUNDING)
+            taken = is_broken & is_smaller & self._is_clear(logits, rows)
         elif self._selection == "last":
             taken = torch.ones_like(is_broken)
         else:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from robustprune.attacks.engine.attack_result import AttackResult, Check
 from robustprune.attacks.engine.full_checks import FEW_PROBED, SHARED, CheckRunner, check_large_budget
 from robustprune.attacks.engine.joint_results import any_of, as_one
-from robustprune.attacks.registry import attack_options, get_attack, is_minimum_norm, knows_norm
+from robustprune.attacks.registry import attack_options, get_attack, is_minimum_norm, knows_norm, phases_of
 from robustprune.attacks.requests import Attack
 from robustprune.registry import with_options
 
@@ -94,7 +94,7 @@ def _run(runner: CheckRunner, asked: Attack, previous: AttackResult | None) -> A
 def _labelled(request: Attack, name: str, options: dict[str, object], **fields: object) -> Attack:
     """Return an attack with the budget and the draws of a request, called by its name with all that is its own."""
     shared = request.model_dump(include=SHARED)
-    if hasattr(get_attack(name), "phases"):  # remedies attack all that is left, in one phase
+    if phases_of(get_attack(name)):  # remedies attack all that is left, in one phase
         options = {key: value for key, value in options.items() if key != "sample"}
     label = with_options(name, {**options, **fields})
     return Attack(name, label=label, options=options, **{**shared, **fields})

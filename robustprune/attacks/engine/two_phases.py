@@ -19,7 +19,7 @@ from robustprune.attacks.engine.attack_result import AttackResult, Check, Sample
 from robustprune.attacks.engine.checks import check_sample_size
 from robustprune.attacks.engine.joint_results import as_one
 from robustprune.attacks.engine.samples import Samples
-from robustprune.attacks.registry import attack_options, get_attack
+from robustprune.attacks.registry import attack_options, get_attack, phases_of
 from robustprune.attacks.requests import Attack, at_least_one
 from robustprune.errors import AttackError
 from robustprune.metrics.sampling import count_interval
@@ -39,7 +39,7 @@ def sample_size(request: Attack, options: Mapping[str, Any], n: int) -> int | No
         AttackError: It is no count, or what is asked for cannot be done in two phases.
     """
     name = request.name
-    size = options.get("sample") if hasattr(get_attack(name), "phases") else "all"
+    size = options.get("sample") if phases_of(get_attack(name)) else "all"
     if size == "all":
         return None
     has_own_parts = options["attacks"] != attack_options(name)["attacks"]
@@ -75,7 +75,7 @@ def attack_in_two_phases(
     """
 
     def phase(number: int) -> Attack:
-        options = {**request.options, "sample": "all", "attacks": get_attack(request.name).phases[number]}  # type: ignore[attr-defined]
+        options = {**request.options, "sample": "all", "attacks": phases_of(get_attack(request.name))[number]}
         return request.model_copy(update={"options": options, "mitigate": False})
 
     first = attack(samples, phase(0), previous)
@@ -127,7 +127,7 @@ def _merge(first: AttackResult, second: AttackResult, chosen: Tensor) -> AttackR
 
 def _with_account(result: AttackResult, account: SampledPhase, name: str, size: int) -> AttackResult:
     low, high = account.interval
-    second = " and ".join(get_attack(name).phases[1].replace("+", ", ").rsplit(", ", 1))  # type: ignore[attr-defined]
+    second = " and ".join(phases_of(get_attack(name))[1].replace("+", ", ").rsplit(", ", 1))
     said = (
         f"{second} attacked {account.sampled} of {account.survivors} survivors and broke {account.broken}; on all "
         f"of them the robust accuracy is in [{low:.4f}, {high:.4f}] (95 %, exact)"
