@@ -26,8 +26,7 @@ class ProfileMeans:
         networks: How many.
         costs: Cost → mean share of the dense network's.
         values: Metric → mean over seeds, and its interval.
-        is_best: Whether no other within the budget is at least as good in all metrics and as cheap in MACs, and better
-            in one of them (Pareto).
+        is_best: Whether it is on the Pareto front of all metrics and MACs within the budget.
     """
 
     method: str
@@ -63,7 +62,7 @@ def best_tickets(
         if not found:
             raise TableError(f"no network of {table.name} keeps within {budget}")
     found.sort(key=lambda each: -_sign(metrics[0]) * each.values[metrics[0]].mean)
-    return [_with_rank(each, found, metrics) for each in found]
+    return [replace(each, is_best=is_on_front(each, found, metrics)) for each in found]
 
 
 def dense_costs(table: TicketTable) -> dict[str, float]:
@@ -95,10 +94,11 @@ def _sign(metric: str) -> int:
     return -1 if is_smaller_better(metric) else 1
 
 
-def _with_rank(own: ProfileMeans, all_of_them: Sequence[ProfileMeans], metrics: Sequence[str]) -> ProfileMeans:
+def is_on_front(own: ProfileMeans, found: Sequence[ProfileMeans], metrics: Sequence[str]) -> bool:
+    """Return whether no other is at least as good in all metrics and as cheap in MACs, and better in one of them."""
+
     def figures(each: ProfileMeans) -> np.ndarray[Any, Any]:
         return np.array([*(_sign(name) * each.values[name].mean for name in metrics), -each.costs["macs"]])
 
     mine = figures(own)
-    beaten = any((figures(each) >= mine).all() and (figures(each) > mine).any() for each in all_of_them)
-    return replace(own, is_best=not beaten)
+    return not any((figures(each) >= mine).all() and (figures(each) > mine).any() for each in found)

@@ -23,7 +23,7 @@ from robustprune.report.figures.style import (
     styled,
 )
 from robustprune.report.table import Table, Value
-from robustprune.tables.budget import ProfileMeans
+from robustprune.tables.budget import ProfileMeans, is_on_front
 from robustprune.tables.criterion_rank import CriterionRank
 from robustprune.tables.ticket_comparison import REFERENCES, TicketDifference
 
@@ -31,7 +31,7 @@ _ROW = 0.17  # inches
 
 
 def draw_profiles(table: str, found: Sequence[ProfileMeans], metrics: Sequence[str]) -> Drawing:
-    """Return the means of each depth profile vs. its MACs, and the Pareto front of each metric and MACs."""
+    """Return the means of each depth profile vs. its MACs, with the names of those on the front of metric and MACs."""
     methods = dict.fromkeys(each.method for each in found)
     styles = {method: series_style(place) | {"linestyle": ""} for place, method in enumerate(methods)}
     rows: list[list[Value]] = []
@@ -47,7 +47,7 @@ def draw_profiles(table: str, found: Sequence[ProfileMeans], metrics: Sequence[s
                     [place] * 2, [scale * end for end in mean.ends], color=style["color"], linewidth=1, alpha=0.5
                 )
                 panel.plot([place], [scale * mean.mean], markersize=4.5, **style)
-                if each.is_best:
+                if is_on_front(each, found, [metric]):
                     at = (place, scale * mean.mean)
                     panel.annotate(each.kept, at, (0, 5), textcoords="offset points", fontsize=6, ha="center")
                 rows.append([each.method, each.kept, metric, place, *(scale * end for end in (mean.mean, *mean.ends))])
@@ -57,11 +57,11 @@ def draw_profiles(table: str, found: Sequence[ProfileMeans], metrics: Sequence[s
     best = ", ".join(f"{each.method} {each.kept}" for each in found if each.is_best)
     caption = (
         f"{table}: means over seeds by depth profile (blocks kept in each stage), vs. MACs. Bars: Student's 95 % "
-        "interval over seeds. With names: no other network is at least as good in all metrics shown and in MACs, and "
-        "better in one of them."
+        "interval over seeds. With names: no other network is at least as good in that metric and as cheap, and better "
+        "in one of both."
     )
     data = Table(f"{table} by depth profile", ("network", "kept", "metric", "MACs (%)", "mean", "low", "high"), rows)
-    return Drawing("profiles", "Depth profiles", caption, f"Pareto front: {best}.", figure, data)
+    return Drawing("profiles", "Depth profiles", caption, f"Pareto front of all: {best}.", figure, data)
 
 
 def draw_criteria(table: str, ranks: Sequence[CriterionRank], figure_name: str = "percentile") -> Drawing:
