@@ -31,7 +31,7 @@ _ROW = 0.17  # inches
 
 
 def draw_profiles(table: str, found: Sequence[ProfileMeans], metrics: Sequence[str]) -> Drawing:
-    """Return the means of each depth profile vs. its MACs, with the names of those on the front of metric and MACs."""
+    """Return the means of each depth profile vs. its MACs; those on the Pareto front of metric and MACs are named."""
     methods = dict.fromkeys(each.method for each in found)
     styles = {method: series_style(place) | {"linestyle": ""} for place, method in enumerate(methods)}
     rows: list[list[Value]] = []
@@ -57,8 +57,7 @@ def draw_profiles(table: str, found: Sequence[ProfileMeans], metrics: Sequence[s
     best = ", ".join(f"{each.method} {each.kept}" for each in found if each.is_best)
     caption = (
         f"{table}: means over seeds by depth profile (blocks kept in each stage), vs. MACs. Bars: Student's 95 % "
-        "interval over seeds. With names: no other network is at least as good in that metric and as cheap, and better "
-        "in one of both."
+        "interval over seeds. With names: the Pareto front of that metric and MACs."
     )
     data = Table(f"{table} by depth profile", ("network", "kept", "metric", "MACs (%)", "mean", "low", "high"), rows)
     return Drawing("profiles", "Depth profiles", caption, f"Pareto front of all: {best}.", figure, data)
