@@ -9,25 +9,18 @@ import pytest
 from support import Run, check_failure
 
 SIDE = 32
-# Families that differ in how they are made; of the last few nothing can be removed.
+# Families that differ in how they are made; of OTHERS nothing can be removed. docs/make_architectures.py has many more.
 RESIDUAL = (
-    "torchvision:mnasnet0_5",
     "torchvision:mobilenet_v2",
-    "timm:seresnet18",
     "timm:convnextv2_atto",
-    "timm:edgenext_xx_small",
-    "timm:levit_128s",
     "timm:mobilevit_xxs",
     "timm:pvt_v2_b0",
     "timm:resmlp_12_224",
     "timm:dla34",
 )
 OTHERS = (
-    "torchvision:shufflenet_v2_x0_5",
     "torchvision:squeezenet1_1",
     "torchvision:googlenet",
-    "torchvision:densenet121",
-    "timm:repvgg_a0",
     "timm:rexnet_100",
 )
 

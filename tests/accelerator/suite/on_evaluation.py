@@ -76,7 +76,9 @@ def inverted(data: ImageData, tmp_path: Path) -> str:
 @pytest.mark.parametrize("attacked", [False, True])
 def test_detection(attacked: bool, model: nn.Module, data: ImageData, inverted: str, same: Any) -> None:
     own = {"attack_epsilons": [0.05], "attack_steps": 2, "attack_limit": 4} if attacked else {}
-    asked = OOD([inverted], detectors=DETECTORS.names(), resamples=0, **own)
+    # On the pretend device an attack on each of them takes seconds.
+    detectors = ["msp", "energy", "knn", "odin"] if attacked else DETECTORS.names()
+    asked = OOD([inverted], detectors=detectors, resamples=0, **own)
     here, there = (evaluate_ood(model, data, asked, limit=20, device=device) for device in ("cpu", NAME))
     for one, another in zip(here.entries, there.entries, strict=True):
         same(one.model_dump(mode="json"), another.model_dump(mode="json"))
