@@ -19,9 +19,8 @@ def spec_of(seeds: int, **changes: Any) -> TableSpec:
     return read_spec({**SPEC, "seeds": seeds, **changes}, "tiny")  # which builds a network to find its blocks
 
 
-def make_table(
-    worth: Callable[[int, tuple[str, ...]], Mapping[str, Any]], seeds: int = 4, **changes: Any
-) -> TicketTable:
+def make_table(worth: Worth, seeds: int = 4, **changes: Any) -> TicketTable:
+    """Return a table of all tickets; ``worth`` says what came of a seed's network without some blocks."""
     rows: list[dict[str, Any]] = []
     spec = spec_of(seeds, **changes)
     for seed in range(seeds):
